@@ -1,0 +1,16 @@
+"""From rows of items to effects with intervals; numpy, scipy and pandas only."""
+
+from sweeper.aggregate.estimates import estimate
+from sweeper.aggregate.levels import Level, levels
+from sweeper.aggregate.power import minimal_detectable_effect, paired_accuracy_sd
+from sweeper.aggregate.seed_effects import SeedEffect, seed_effects
+
+__all__ = [
+    "Level",
+    "SeedEffect",
+    "estimate",
+    "levels",
+    "minimal_detectable_effect",
+    "paired_accuracy_sd",
+    "seed_effects",
+]

@@ -1,0 +1,219 @@
+"""Pairing: from rows of items to numerators and denominators by cluster.
+
+Shapes: K cells of one task, N items of the task, S strata (group x cluster), C clusters of a group.
+
+Items are put into one order (group, cluster, item_id) before anything is added up, so that the
+order of the rows cannot change a single bit of a result.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sweeper.aggregate.intervals import FloatArray, ratios
+
+IntArray = NDArray[np.int64]
+
+ALL = "all"
+"""Name of the group that holds every item."""
+METRICS: dict[str, tuple[str, ...]] = {
+    "minimal_pairs": ("accuracy", "margin"),
+    "perplexity": ("nll",),
+}
+"""Metrics of each kind of task."""
+_COLUMNS = {"accuracy": "correct", "margin": "margin", "nll": "logprob"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupSums:
+    """Totals by cluster of one group of items, for every cell."""
+
+    group: str
+    numerators: FloatArray
+    """(C, K)."""
+    denominators: FloatArray
+    """(C,): items, or tokens for ``nll``."""
+    num_items: int
+
+    def values(self) -> FloatArray:
+        """Give every cell's mean or rate, (K,)."""
+        return ratios(self.numerators, self.denominators)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Panel:
+    """One metric of one task: the same items in the same order for every cell."""
+
+    values: FloatArray
+    """(K, N)."""
+    weights: FloatArray
+    """(N,): 1, or the tokens of a window."""
+    groups: tuple[str, ...]
+    """Names of the groups."""
+    group_codes: IntArray
+    """(N,) ascending."""
+    cluster_codes: IntArray
+    """(N,) ascending inside a group."""
+
+    def minus(self, row: int) -> "Panel":
+        """Give the paired differences of every cell against the cell in ``row``."""
+        return replace(self, values=self.values - self.values[row])
+
+    def sums(self) -> list[GroupSums]:
+        """Add up by cluster: all items first, then each group where there are several.
+
+        Raises:
+            ValueError: a group beside others has the name of the whole.
+        """
+        starts = self._strata()
+        numerators = np.add.reduceat(self.values, starts, axis=1).T
+        denominators = np.add.reduceat(self.weights, starts)
+        sizes = np.diff(starts, append=len(self.weights))
+        group_codes, cluster_codes = self.group_codes[starts], self.cluster_codes[starts]
+        whole = _merge(cluster_codes, numerators, denominators, int(sizes.sum()))
+        present = np.unique(group_codes)
+        if len(present) == 1:
+            return [whole]
+        if ALL in (self.groups[code] for code in present):
+            raise ValueError(f'items.group holds "{ALL}" beside other groups; the name is reserved')
+        parts = []
+        for code in present:
+            mine = group_codes == code
+            parts.append(
+                GroupSums(
+                    group=self.groups[code],
+                    numerators=numerators[mine],
+                    denominators=denominators[mine],
+                    num_items=int(sizes[mine].sum()),
+                )
+            )
+        return [whole, *parts]
+
+    def _strata(self) -> IntArray:
+        """First positions of the runs of one group and cluster, (S,)."""
+        changes = np.diff(self.group_codes, prepend=-1) != 0
+        changes |= np.diff(self.cluster_codes, prepend=-1) != 0
+        return np.flatnonzero(changes)
+
+
+class ItemTable:
+    """The items of a run, indexed by cell."""
+
+    def __init__(self, items: pd.DataFrame, cell_keys: Collection[str]) -> None:
+        """Index the rows of the wanted cells; rows of other cells are of other runs.
+
+        Raises:
+            ValueError: a row lacks its cell, item, group or cluster.
+        """
+        self._items = items[items["cell_key"].isin(list(cell_keys))]
+        cells, self._cells = _factorise(self._items, "cell_key")
+        self._position = {key: code for code, key in enumerate(self._cells)}
+        self._rows = np.argsort(cells, kind="stable")
+        self._bounds = np.searchsorted(cells[self._rows], np.arange(len(self._cells) + 1))
+        self._index_items()
+
+    def __contains__(self, cell_key: object) -> bool:
+        return cell_key in self._position
+
+    def panels(self, cell_keys: Sequence[str], task_kind: str) -> dict[str, Panel]:
+        """Pair the items of the cells of one task, metric by metric.
+
+        Args:
+            cell_keys: K cells, not necessarily distinct (two names may have one cell).
+            task_kind: key of ``METRICS``.
+
+        Raises:
+            ValueError: the cells differ in their items, an item is doubled, or a score is missing,
+                NaN or infinite.
+        """
+        rows = self._align(cell_keys)
+        return {metric: self._panel(rows, metric) for metric in METRICS[task_kind]}
+
+    def _index_items(self) -> None:
+        """Number the items by (group, cluster, item_id) in sorted order."""
+        groups, self._groups = _factorise(self._items, "group")
+        clusters, names = _factorise(self._items, "cluster")
+        ids, unique_ids = _factorise(self._items, "item_id")
+        identity = (groups * len(names) + clusters) * len(unique_ids) + ids
+        codes, uniques = pd.factorize(identity, sort=True)
+        self._codes = codes.astype(np.int64)
+        strata = np.asarray(uniques, dtype=np.int64) // max(1, len(unique_ids))
+        self._group_codes, self._cluster_codes = np.divmod(strata, max(1, len(names)))
+
+    def _cell_rows(self, key: str) -> IntArray:
+        position = self._position[key]
+        return self._rows[self._bounds[position] : self._bounds[position + 1]]
+
+    def _align(self, cell_keys: Sequence[str]) -> IntArray:
+        """Row of every cell and item, (K, N), items in their order."""
+        reference = np.unique(self._codes[self._cell_rows(cell_keys[0])])
+        lookup = np.full(len(self._group_codes), -1)
+        lookup[reference] = np.arange(len(reference))
+        aligned = np.full((len(cell_keys), len(reference)), -1)
+        for line, key in zip(aligned, cell_keys, strict=True):
+            rows = self._cell_rows(key)
+            places = lookup[self._codes[rows]]
+            line[places[places >= 0]] = rows[places >= 0]
+            if len(rows) != len(reference) or (line < 0).any():
+                raise ValueError(self._difference(cell_keys[0], key))
+        return aligned
+
+    def _difference(self, first: str, second: str) -> str:
+        """Say what keeps two cells from being paired."""
+        codes = self._codes[self._cell_rows(second)]
+        one, two = set(self._codes[self._cell_rows(first)].tolist()), set(codes.tolist())
+        if len(two) < len(codes):
+            return f"items of cell {second}: {len(codes) - len(two)} rows repeat an item"
+        return (
+            f"cells {first} and {second} of one task have different items: "
+            f"{len(one - two)} only in the first, {len(two - one)} only in the second"
+        )
+
+    def _panel(self, rows: IntArray, metric: str) -> Panel:
+        values = self._numbers(_COLUMNS[metric], rows)
+        weights = np.ones(rows.shape[1])
+        if metric == "nll":
+            tokens = self._numbers("num_tokens", rows)
+            if (tokens != tokens[0]).any() or (tokens <= 0).any():
+                raise ValueError("items.num_tokens is not the same positive number in all cells")
+            values, weights = -values, tokens[0]
+        codes = self._codes[rows[0]]
+        return Panel(
+            values=values,
+            weights=weights,
+            groups=tuple(self._groups),
+            group_codes=self._group_codes[codes],
+            cluster_codes=self._cluster_codes[codes],
+        )
+
+    def _numbers(self, column: str, rows: IntArray) -> FloatArray:
+        series = self._items[column].iloc[rows.ravel()]
+        numbers = series.to_numpy(dtype=np.float64, na_value=np.nan).reshape(rows.shape)
+        bad = ~np.isfinite(numbers).all(axis=1)
+        if bad.any():
+            cell = self._items["cell_key"].iloc[rows[int(np.argmax(bad)), 0]]
+            raise ValueError(f"items.{column} of cell {cell} holds missing or non-finite values")
+        return numbers
+
+
+def _factorise(items: pd.DataFrame, column: str) -> tuple[IntArray, list[str]]:
+    """Number the values of a column in sorted order."""
+    codes, uniques = pd.factorize(items[column], sort=True)
+    if (codes < 0).any():
+        raise ValueError(f"items.{column} holds missing values")
+    return codes.astype(np.int64), [str(value) for value in uniques]
+
+
+def _merge(
+    cluster_codes: IntArray, numerators: FloatArray, denominators: FloatArray, num_items: int
+) -> GroupSums:
+    """Add up the strata of each cluster over groups."""
+    clusters, places = np.unique(cluster_codes, return_inverse=True)
+    merged = np.zeros((len(clusters), numerators.shape[1]))
+    np.add.at(merged, places, numerators)
+    sizes = np.zeros(len(clusters))
+    np.add.at(sizes, places, denominators)
+    return GroupSums(group=ALL, numerators=merged, denominators=sizes, num_items=num_items)

@@ -1,0 +1,130 @@
+"""What a run compares: the manifest as blocks of arms."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sweeper.aggregate.contrasts import METRICS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One condition inside a block, with its seeds."""
+
+    condition: str
+    operation: str | None
+    control_of: str | None
+    is_baseline: bool
+    seeds: tuple[int | None, ...]
+    columns: tuple[int, ...]
+    """Places of the arm's cells among the block's."""
+    num_neurons: float
+    """Mean over seeds."""
+
+    @property
+    def num_seeds(self) -> int:
+        """Number of random draws; 0 where nothing is drawn at random."""
+        return sum(seed is not None for seed in self.seeds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """All cells of one model, revision and task that have results."""
+
+    model: str
+    revision: str
+    task: str
+    task_kind: str
+    cell_keys: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    """Sorted by condition."""
+
+    def baseline(self) -> int | None:
+        """Place of the baseline's cell, or None where it has no results.
+
+        Raises:
+            ValueError: several baselines with different cells.
+        """
+        columns = [column for arm in self.arms if arm.is_baseline for column in arm.columns]
+        if len({self.cell_keys[column] for column in columns}) > 1:
+            raise ValueError(
+                f"model {self.model}, revision {self.revision}, task {self.task} has "
+                f"{len(columns)} different baselines"
+            )
+        return columns[0] if columns else None
+
+    def controls(self, arm: Arm) -> list[int]:
+        """Places of the random controls of an arm; none for an arm that is itself random.
+
+        A random set under another operation is no control: the test exchanges neurons alone.
+        """
+        if arm.num_seeds:
+            return []
+        return [
+            column
+            for other in self.arms
+            if other.control_of == arm.condition and other.operation == arm.operation
+            for column in other.columns
+        ]
+
+
+def blocks(manifest: pd.DataFrame, has_results: Callable[[str], bool]) -> list[Block]:
+    """Sort the score cells that have results into blocks, ordered by model, revision and task.
+
+    Raises:
+        ValueError: an unknown kind of task, or a cell named twice.
+    """
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in manifest[manifest["kind"] == "score"].to_dict("records"):
+        if has_results(row["cell_key"]):
+            key = (str(row["model"]), str(row["revision"]), str(row["task"]))
+            found.setdefault(key, []).append({str(name): value for name, value in row.items()})
+    return [_block(key, found[key]) for key in sorted(found)]
+
+
+def _block(key: tuple[str, str, str], rows: list[dict[str, Any]]) -> Block:
+    model, revision, task = key
+    for row in rows:
+        row["seed"] = None if pd.isna(row["seed"]) else int(row["seed"])
+    rows.sort(key=lambda row: (row["condition"], -1 if row["seed"] is None else row["seed"]))
+    kinds = {str(row["task_kind"]) for row in rows}
+    if len(kinds) > 1 or not kinds <= METRICS.keys():
+        raise ValueError(
+            f"task {task} has the kinds {sorted(kinds)}; allowed is one of {sorted(METRICS)}"
+        )
+    names = list(dict.fromkeys(str(row["condition"]) for row in rows))
+    return Block(
+        model=model,
+        revision=revision,
+        task=task,
+        task_kind=kinds.pop(),
+        cell_keys=tuple(str(row["cell_key"]) for row in rows),
+        arms=tuple(_arm(name, rows) for name in names),
+    )
+
+
+def _arm(condition: str, rows: list[dict[str, Any]]) -> Arm:
+    columns = tuple(place for place, row in enumerate(rows) if row["condition"] == condition)
+    mine = [rows[column] for column in columns]
+    seeds = tuple(row["seed"] for row in mine)
+    if len(set(seeds)) < len(seeds) or (None in seeds and len(seeds) > 1):
+        raise ValueError(
+            f"manifest: condition {condition} of task {mine[0]['task']} has the seeds "
+            f"{list(seeds)}, which name a cell twice"
+        )
+    return Arm(
+        condition=condition,
+        operation=_text(mine[0]["operation"]),
+        control_of=_text(mine[0]["control_of"]),
+        is_baseline=bool(mine[0]["is_baseline"]),
+        seeds=seeds,
+        columns=columns,
+        num_neurons=math.fsum(row["num_neurons"] for row in mine) / len(mine),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if pd.isna(value) else str(value)

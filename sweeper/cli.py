@@ -1,0 +1,164 @@
+"""The command line: thin commands over the Python interface."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from sweeper.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeper.spec.job import JobSpec
+
+app = typer.Typer(
+    help="Ablation sweeps over language models: clamp neurons, measure, get effects with "
+    "confidence intervals.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+models_app = typer.Typer(help="Models and their weights.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM."""
+
+WIDTH = 100
+"""Columns that the tables need; where output goes to a file, as many are taken."""
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
+    return console
+
+
+out = _console()
+err = _console(stderr=True)
+
+Job = Annotated[Path, typer.Argument(help="Job file, such as jobs/quickstart.yaml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="key=value or group=option, such as seeds=10 model=gpt2.", metavar="[KEY=VALUE]..."
+    ),
+]
+RunName = Annotated[str, typer.Argument(help="Name of a run; `sweeper ls` lists them.")]
+StoreOption = Annotated[str, typer.Option("--store", help="Folder or address of the store.")]
+
+
+@app.command()
+def plan(
+    job: Job,
+    overrides: Overrides = None,
+    calibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="Measure the models' speed first; by default only models never measured here.",
+        ),
+    ] = None,
+) -> None:
+    """Show cells, units, what is done already, expected time and detectable effects."""
+    from sweeper import commands
+
+    commands.plan(_load(job, overrides), calibrate, out, err)
+
+
+@app.command()
+def run(job: Job, overrides: Overrides = None) -> None:
+    """Run a job, or what is left of it; then show its effects and write its report."""
+    from sweeper import commands
+
+    complete = commands.run(_load(job, overrides), out, err)
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command()
+def status(name: RunName, store: StoreOption = "results") -> None:
+    """Show how far a run is, and its failures."""
+    from sweeper import commands
+
+    commands.status(name, store, out)
+
+
+@app.command("ls")
+def list_runs(store: StoreOption = "results") -> None:
+    """List the runs of a store."""
+    from sweeper import commands
+
+    commands.list_runs(store, out)
+
+
+@app.command()
+def aggregate(
+    name: RunName,
+    store: StoreOption = "results",
+    csv: Annotated[Path | None, typer.Option(help="Also write all estimates to this file.")] = None,
+) -> None:
+    """Show a run's effects with their intervals."""
+    from sweeper import commands
+
+    commands.aggregate(name, store, csv, out)
+
+
+@app.command()
+def report(
+    name: RunName,
+    store: StoreOption = "results",
+    output: Annotated[Path | None, typer.Option(help="Folder; the run's own by default.")] = None,
+) -> None:
+    """Write a run's tables, figures and HTML page."""
+    from sweeper.api import open_run
+
+    out.print(str(open_run(name, store).write_report(output)), soft_wrap=True, markup=False)
+
+
+@models_app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="Option of conf/model, hub repository, or path.")],
+) -> None:
+    """Fetch a model's weights into the cache."""
+    from sweeper import commands
+
+    commands.pull(name, out)
+
+
+@app.command()
+def doctor(store: StoreOption = "results") -> None:
+    """Check what this machine has and lacks for a sweep."""
+    from sweeper.doctor import check_machine
+
+    raise typer.Exit(0 if check_machine(store, out) else 1)
+
+
+def _load(job: Path, overrides: list[str] | None) -> "JobSpec":
+    from sweeper.spec import load_job
+
+    return load_job(job, overrides or [])
+
+
+def main() -> None:
+    """Entry point: errors of the user are one line and exit code 2, Ctrl-C is 130."""
+    handler = RichHandler(console=err, show_path=False, show_time=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    try:
+        app()
+    except UserError as error:
+        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except SystemExit as stop:
+        # Typer turns Ctrl-C into this code without a word.
+        if stop.code == INTERRUPTED:
+            err.print("stopped; what was finished is kept, the same command goes on from there")
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The Hugging Face hub: revisions to commits, and the files of a commit."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    RevisionResolutionError,
+)
+
+from sweeper.errors import UserError
+from sweeper.models.fingerprint import BIN, CODE, CONFIG, SAFETENSORS, TOKENIZER, weight_files
+
+_TIMEOUT = 8.0
+"""Seconds that the hub has for a sign of life before it counts as not reachable."""
+
+
+class HubUnreachableError(Exception):
+    """The hub gave no answer, and its local cache does not hold what was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubModel:
+    """A repository at one commit, and its configuration."""
+
+    commit: str
+    config: dict[str, Any]
+    cached: bool
+    """Whether the hub was out of reach and the commit comes from the local hub cache."""
+
+
+def find(repo: str, revision: str, *, code: bool = False) -> HubModel:
+    """Resolve a branch, tag or commit and read the configuration; no weights are downloaded.
+
+    Where the hub cannot be reached, what its local cache knows is taken, weights included.
+
+    Raises:
+        UserError: the hub knows no such repository, revision or configuration, or denies access.
+        HubUnreachableError: no answer from the hub and not in the cache either.
+    """
+    reason = _reachable(repo, revision)
+    try:
+        commit = HfApi().resolve_revision(
+            repo, revision=revision, local_files_only=reason is not None
+        )
+        config = hf_hub_download(
+            repo, CONFIG, revision=commit.resolved, local_files_only=reason is not None
+        )
+        if reason is not None:
+            _snapshot(repo, commit.resolved, code=code, local_files_only=True)
+    except (RevisionResolutionError, LocalEntryNotFoundError, httpx2.TransportError) as error:
+        raise HubUnreachableError(reason or _one_line(error)) from error
+    except (HfHubHTTPError, EntryNotFoundError) as error:
+        raise _as_user_error(error, repo, revision) from error
+    content = json.loads(Path(config).read_text())
+    return HubModel(commit=commit.resolved, config=content, cached=reason is not None)
+
+
+def fetch(repo: str, commit: str, *, code: bool = False) -> Path:
+    """Folder with the files of a commit that loading needs, downloaded where they are missing.
+
+    Raises:
+        UserError: access is denied, the hub cannot be reached, or the commit holds no weights.
+    """
+    try:
+        return _snapshot(repo, commit, code=code, local_files_only=False)
+    except (LocalEntryNotFoundError, httpx2.TransportError) as error:
+        raise UserError(
+            f"path: the weights of {repo!r} at {commit} are not in the local hub cache, "
+            f"and the hub cannot be reached: {_one_line(error)}"
+        ) from error
+    except HfHubHTTPError as error:
+        raise _as_user_error(error, repo, commit) from error
+
+
+def hub_reachable() -> bool:
+    """Whether the hub answers at all, to anybody."""
+    try:
+        httpx2.head(constants.ENDPOINT, timeout=_TIMEOUT, follow_redirects=True)
+    except httpx2.TransportError:
+        return False
+    return not constants.HF_HUB_OFFLINE
+
+
+def _reachable(repo: str, revision: str) -> str | None:
+    """None if the hub answers for this revision, otherwise why not, in one line."""
+    try:
+        HfApi().model_info(repo, revision=revision, timeout=_TIMEOUT)
+    except (OfflineModeIsEnabled, httpx2.TransportError) as error:
+        return _one_line(error)
+    except HFValidationError as error:
+        raise UserError(
+            f"path: {repo!r} is no local folder, no .gguf file and no name of a hub repository"
+        ) from error
+    except HfHubHTTPError as error:
+        if error.response.status_code < 500:
+            raise _as_user_error(error, repo, revision) from error
+        return _one_line(error)
+    return None
+
+
+def _snapshot(repo: str, commit: str, *, code: bool, local_files_only: bool) -> Path:
+    common = [CONFIG, *TOKENIZER, *(CODE if code else ())]
+    for weights in (SAFETENSORS, BIN):  # pickled files only where a revision has nothing else
+        folder = Path(
+            snapshot_download(
+                repo,
+                revision=commit,
+                allow_patterns=[*common, *weights],
+                local_files_only=local_files_only,
+            )
+        )
+        if weight_files(folder):
+            return folder
+    raise LocalEntryNotFoundError(f"neither {SAFETENSORS[0]} nor {BIN[0]} at commit {commit}")
+
+
+def _as_user_error(error: Exception, repo: str, revision: str) -> UserError:
+    if isinstance(error, RevisionNotFoundError):
+        return UserError(f"revision: the hub repository {repo!r} has no revision {revision!r}")
+    if isinstance(error, GatedRepoError):
+        return UserError(
+            f"path: access to the hub repository {repo!r} must be asked for on its page, "
+            "and a token set with `hf auth login`"
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return UserError(
+            f"path: there is neither a local folder nor a hub repository {repo!r} "
+            "(a private one needs `hf auth login`)"
+        )
+    if isinstance(error, EntryNotFoundError):
+        return UserError(f"path: the hub repository {repo!r} has no {CONFIG} at {revision!r}")
+    return UserError(f"path: the hub refuses {repo!r} at {revision!r}: {_one_line(error)}")
+
+
+def _one_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

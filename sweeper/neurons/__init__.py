@@ -1,0 +1,1 @@
+"""Statistics of MLP neurons over text, and sets of neurons chosen by them."""

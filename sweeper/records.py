@@ -1,0 +1,237 @@
+"""The frozen records that flow through a sweep; every room imports these."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+"""Part of every cell key: a change of meaning of any stored number raises it."""
+
+CellStatus = Literal["done", "failed"]
+CellKind = Literal["census", "score"]
+
+
+def content_hash(content: Any) -> str:
+    """Hash plain data (JSON types) to 32 hexadecimal digits, independent of dictionary order.
+
+    Raises:
+        TypeError: the content holds something other than JSON types.
+        ValueError: the content holds NaN or infinity.
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """One model at one revision, resolved: what is loaded and how it computes."""
+
+    model: str
+    """The job's name for the model."""
+    revision: str
+    """The job's name for the revision ("main", "step1000"); "local" for a folder or a file."""
+    location: str
+    """Hub repository, or absolute path of a folder in Hugging Face format."""
+    commit: str | None
+    """Hub commit; None for local files."""
+    fingerprint: str
+    """``hub:<commit>`` or ``sha256:<hash of the local files>``; covers weights and tokenizer."""
+    origin: str
+    """Where the weights came from, for people ("hub HuggingFaceTB/SmolLM2-135M", ...)."""
+    model_type: str
+    """``config.model_type`` of transformers, the key into the table of families."""
+    num_layers: int
+    num_neurons: int
+    """MLP hidden units per layer (d_mlp)."""
+    context: int
+    """Longest row in tokens that the model takes (``max_position_embeddings``)."""
+    dtype: Literal["float32", "bfloat16", "float16"]
+    attention: Literal["sdpa", "eager"]
+    device: Literal["cpu", "cuda"]
+
+    def identity(self) -> dict[str, Any]:
+        """The ingredients of a cell key that belong to the model (names are not among them)."""
+        return {
+            "fingerprint": self.fingerprint,
+            "dtype": self.dtype,
+            "attention": self.attention,
+        }
+
+
+NeuronSet = Mapping[int, Sequence[int]]
+"""Layer index -> sorted neuron indices of that layer; layers without neurons are left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """An operation on a resolved set of neurons; the baseline has no operation and no neurons."""
+
+    name: str
+    """The job's name for the condition."""
+    seed: int | None
+    """Which random control this is; None where nothing is drawn at random."""
+    operation: str | None
+    neurons: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    allow_unchanged: bool = False
+    """Whether a clamp that changes no value is fine (an error otherwise)."""
+
+    @property
+    def key(self) -> str:
+        """Content hash of what is done to which neurons; the name and the seed are not part."""
+        sets = {str(layer): list(chosen) for layer, chosen in sorted(self.neurons.items())}
+        return content_hash({"operation": self.operation, "neurons": sets})
+
+    @property
+    def num_neurons(self) -> int:
+        """Number of clamped neurons over all layers."""
+        return sum(len(chosen) for chosen in self.neurons.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFacts:
+    """What is known of a task before any model is loaded."""
+
+    identity: Mapping[str, Any]
+    """Everything that the numbers depend on besides model and condition, as plain data: the
+    fingerprint of the data and the scoring rules. Part of the cell key."""
+    positions: float
+    """Expected token positions of one pass, guessed from characters."""
+    num_items: int
+    num_clusters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One number-giving act: a census of a checkpoint, or one task under one condition."""
+
+    key: str
+    """Content hash of everything the result depends on."""
+    kind: CellKind
+    model: str
+    revision: str
+    condition: str
+    """The job's name of the condition; "census" for a census."""
+    seed: int | None
+    condition_key: str | None
+    task: str
+    """The job's name of the task; the corpus name for a census."""
+    cost: float
+    """Expected work in token positions (models differ in the time of one)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """What one worker call does: cells of one checkpoint and one task that go together.
+
+    Plain data throughout, so that it can be sent to another process as it is.
+    """
+
+    id: str
+    checkpoint: Checkpoint
+    cells: tuple[Cell, ...]
+    model: Mapping[str, Any]
+    """The model's specification as plain data."""
+    task: Mapping[str, Any]
+    """The task's or the census' validated specification as plain data."""
+    corpus: Mapping[str, Any] | None
+    """The corpus' specification as plain data, where the task reads one."""
+    data_fingerprint: str
+    """Fingerprint of the text or the items; a worker that reads other data refuses."""
+    operations: Mapping[str, str | None]
+    """Condition key -> operation, for the cells' conditions."""
+    allow_unchanged: frozenset[str]
+    """Keys of the conditions that may change no value."""
+    conditions_attempt: str | None
+    """Attempt whose Parquet file in the store holds the neuron sets of the cells' conditions."""
+    attempt: int = 1
+    """How many times the cells were tried before, plus one."""
+
+    @property
+    def cost(self) -> float:
+        """Expected work of all cells in token positions."""
+        return sum(cell.cost for cell in self.cells)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellError:
+    """A failure of one cell, as data."""
+
+    key: str
+    type: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a worker answers for a unit: small facts only, the rows are in the store."""
+
+    unit: str
+    attempt: str
+    done: tuple[str, ...]
+    """Keys of the committed cells."""
+    errors: tuple[CellError, ...]
+    num_tokens: int
+    """Token positions computed."""
+    seconds: float
+    load_seconds: float
+    """Part of ``seconds`` spent on loading the model."""
+    loaded: bool = True
+    """Whether the model could be loaded; if not, every cell has failed for that reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A two-sided confidence interval; NaN where the data do not carry one."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A condition's effect on one metric, paired per item against the same model's baseline.
+
+    NaN stands for "too little data"; the counts tell how much there was.
+    """
+
+    model: str
+    revision: str
+    task: str
+    metric: str
+    """``accuracy``, ``margin`` (nats) or ``nll`` (nats per token)."""
+    group: str
+    """Phenomenon, or "all"."""
+    condition: str
+    operation: str | None
+    num_seeds: int
+    """Seeds behind the condition; 0 where nothing is drawn at random."""
+    num_items: int
+    num_clusters: int
+    num_neurons: float
+    """Clamped neurons, mean over seeds."""
+    baseline: float
+    value: float
+    """The metric under the condition, mean over items and seeds."""
+    effect: float
+    """``value - baseline`` in the metric's unit."""
+    ratio: float
+    """exp(effect) for ``nll`` (the factor on perplexity); NaN for other metrics."""
+    cluster_low: float
+    cluster_high: float
+    """Cluster-robust t interval of the effect."""
+    bootstrap_low: float
+    bootstrap_high: float
+    """Cluster-bootstrap interval of the effect."""
+    seed_low: float
+    seed_high: float
+    """t interval over the seeds' effects; NaN with fewer than two seeds."""
+    p_random: float
+    """Randomisation p against the random controls matched to this condition; NaN without any."""
+    p_floor: float
+    """1 / (1 + controls): the smallest p that many controls can give."""
+    num_controls: int
+    noise: float
+    """Largest change of an item's log-probability (nats) when the baseline is scored a second
+    time under another packing: effects of this order are rounding."""

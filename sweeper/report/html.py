@@ -1,0 +1,180 @@
+"""The report as one HTML page that needs nothing from outside."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from sweeper.report import facts, numbers, words
+from sweeper.report.data import (
+    ALL_ITEMS,
+    CHECKPOINT,
+    ESTIMATE_COLUMNS,
+    ReportData,
+    checkpoint_name,
+    complete,
+)
+from sweeper.report.figures import Figure
+from sweeper.report.tables import baseline_rows, effect_rows
+
+MAX_FAILURES = 100
+"""Most failed cells listed on the page."""
+EFFECT = "effect with cluster interval"
+HEADLINE = [
+    *("condition", "baseline", "value", EFFECT, "bootstrap interval", "seed interval"),
+    *("p", "items", "clusters", "seeds"),
+]
+NBSP = "\u00a0"
+TWO_LINES = {"p", "value", EFFECT}
+TEXT_COLUMNS = {*CHECKPOINT, "task", "group", "condition", "error", "text", "metric"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HtmlTable:
+    """A table of text with a caption."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+
+    def style(self, index: int) -> str:
+        """Class of a column: text reads from the left, and some numbers come in two lines."""
+        column = self.columns[index]
+        return "text" if column in TEXT_COLUMNS else "lines" if column in TWO_LINES else "number"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HtmlFigure:
+    """A figure with its picture as inline SVG."""
+
+    title: str
+    caption: str
+    svg: Markup
+
+
+def render(data: ReportData, figures: Sequence[tuple[Figure, str]]) -> str:
+    """The page.
+
+    Args:
+        data: what is reported.
+        figures: figures with their SVG text.
+    """
+    # Names from datasets, errors and jobs come from strangers: everything is escaped.
+    environment = Environment(
+        loader=PackageLoader("sweeper.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    context = _run(data) | _results(data) | _cells(data)
+    shown = [_inline(figure, svg) for figure, svg in figures]
+    return environment.get_template("template.html").render(**context, figures=shown)
+
+
+def _inline(figure: Figure, svg: str) -> HtmlFigure:
+    # Vega numbers its clip paths from zero in every picture; on one page they would collide.
+    text = re.sub(r'(\bid="|url\(#)', rf"\g<1>{figure.name}-", svg)
+    return HtmlFigure(title=figure.title, caption=figure.caption, svg=Markup(text))
+
+
+def _run(data: ReportData) -> dict[str, Any]:
+    specs = data.job.get("model", {})
+    origins = [
+        (name, data.origins[name], words.used_fallback(specs.get(name, {}), data.origins[name]))
+        for name in data.origins
+    ]
+    return {
+        "name": data.job.get("name", "run"),
+        "written_at": f"{data.written_at:%Y-%m-%d %H:%M} UTC",
+        "models": words.models(data.job),
+        "conditions": words.conditions(data.job),
+        "tasks": words.tasks(data.job),
+        "census": words.census(data.job),
+        "origins": origins,
+        "job": yaml.safe_dump(dict(data.job), sort_keys=False, allow_unicode=True),
+        "percent": f"{100 * data.confidence:g} %",
+    }
+
+
+def _results(data: ReportData) -> dict[str, Any]:
+    estimates = complete(data.estimates, ESTIMATE_COLUMNS)
+    baselines = baseline_rows(data.levels)
+    effects = effect_rows(estimates)
+    effects[EFFECT] = [
+        f"{_unbroken(effect)}\n{_unbroken(interval)}"
+        for effect, interval in effects[["effect", "cluster interval"]].itertuples(index=False)
+    ]
+    effects["p"] = [_unbroken(text).replace(f"{NBSP}(", "\n(") for text in effects["p"]]
+    whole = pd.concat([_baseline_text(baselines), effects[effects["group"] == ALL_ITEMS]])
+    grouped = effects[effects["group"] != ALL_ITEMS].sort_values("group", kind="stable")
+    return {
+        "headline": _tables_by_panel(whole, HEADLINE),
+        "groups": _tables_by_panel(grouped, ["group", *HEADLINE]),
+    }
+
+
+def _baseline_text(baselines: pd.DataFrame) -> pd.DataFrame:
+    """Baselines over all items as rows beside those of the effects."""
+    blank = dict.fromkeys(HEADLINE, numbers.DASH)
+    rows = [
+        blank
+        | {name: str(row[name]) for name in (*CHECKPOINT, "task", "group", "condition")}
+        | {
+            "metric": numbers.metric_name(row["metric"]),
+            "value": _value_with_interval(row),
+            "items": numbers.count(row["num_items"]),
+            "clusters": numbers.count(row["num_clusters"]),
+        }
+        for row in baselines[baselines["group"] == ALL_ITEMS].to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def _value_with_interval(row: dict[Any, Any]) -> str:
+    value = numbers.level(row["metric"], row["value"])
+    interval = numbers.level_interval(row["metric"], row["cluster_low"], row["cluster_high"])
+    return value if interval == numbers.DASH else f"{value}\n{_unbroken(interval)}"
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" ", NBSP)
+
+
+def _tables_by_panel(rows: pd.DataFrame, columns: list[str]) -> list[HtmlTable]:
+    return [
+        HtmlTable(
+            caption=f"{task}: {metric} — {checkpoint_name(str(model), str(revision))}",
+            columns=columns,
+            rows=of_panel[columns].to_numpy().tolist(),
+        )
+        for (model, revision, task, metric), of_panel in rows.groupby(
+            [*CHECKPOINT, "task", "metric"], sort=False
+        )
+    ]
+
+
+def _cells(data: ReportData) -> dict[str, Any]:
+    named = facts.named_cells(data)
+    failed = facts.failures(named)
+    return {
+        "progress": facts.progress(named),
+        "noise": _whole(facts.noise(named), "Noise floor"),
+        "changes": _whole(facts.changes(named), "Values changed by each clamp, sums over seeds"),
+        "failures": _whole(failed.head(MAX_FAILURES), "Failed cells"),
+        "num_failures": len(failed),
+        "versions": facts.versions(named),
+        "computing": facts.computing(named),
+    }
+
+
+def _whole(frame: pd.DataFrame, caption: str) -> HtmlTable | None:
+    if frame.empty:
+        return None
+    rows = [[str(value) for value in row] for row in frame.itertuples(index=False)]
+    return HtmlTable(caption=caption, columns=list(frame.columns), rows=rows)

@@ -1,0 +1,1 @@
+"""Running a sweep: the queue, the driver, the executors and the worker."""

@@ -1,0 +1,100 @@
+"""From cells to units: everything that a worker needs to know, as plain data."""
+
+from collections.abc import Sequence
+
+from sweeper.plan.units import make_units
+from sweeper.records import Cell, CellStatus, Checkpoint, Condition, Unit
+from sweeper.run.manifest import conditions_table
+from sweeper.run.rows import arrow
+from sweeper.run.sweep import Sweep
+from sweeper.store import Store, new_attempt_name
+from sweeper.store.schemas import TABLES
+
+
+def census_unit(sweep: Sweep, checkpoint: Checkpoint, cell: Cell) -> Unit:
+    """The census of a checkpoint as a unit of its own.
+
+    Raises:
+        ValueError: the job takes no census.
+    """
+    census = sweep.job.census
+    if census is None:
+        raise ValueError("the job takes no census")
+    return Unit(
+        id=cell.key[:16],
+        checkpoint=checkpoint,
+        cells=(cell,),
+        model=sweep.job.model[checkpoint.model].model_dump(),
+        task=census.model_dump(),
+        corpus=sweep.job.corpus[census.corpus].model_dump(),
+        data_fingerprint=str(sweep.census_fingerprint),
+        operations={},
+        allow_unchanged=frozenset(),
+        conditions_attempt=None,
+    )
+
+
+def score_units(
+    sweep: Sweep,
+    checkpoint: Checkpoint,
+    cells: Sequence[Cell],
+    conditions: Sequence[Condition],
+    store: Store,
+    max_cost: float,
+) -> list[Unit]:
+    """Group a checkpoint's cells into units; their neuron sets are written to the store first.
+
+    Args:
+        sweep: the sweep.
+        checkpoint: the checkpoint.
+        cells: what is to be computed.
+        conditions: the checkpoint's conditions; those of the cells are among them.
+        store: where workers and readers find the neuron sets.
+        max_cost: most work of a unit, in token positions.
+    """
+    wanted = {cell.condition_key for cell in cells}
+    needed = {c.key: c for c in conditions if c.key in wanted}
+    attempt = _commit_sets(sweep, list(needed.values()), store)
+
+    def build(name: str, group: tuple[Cell, ...]) -> Unit:
+        here = [needed[key] for key in dict.fromkeys(str(cell.condition_key) for cell in group)]
+        return _score_unit(sweep, checkpoint, name, group, here, attempt)
+
+    return make_units(cells, max_cost, build)
+
+
+def _score_unit(
+    sweep: Sweep,
+    checkpoint: Checkpoint,
+    name: str,
+    cells: tuple[Cell, ...],
+    conditions: Sequence[Condition],
+    attempt: str | None,
+) -> Unit:
+    task = cells[0].task
+    corpus = sweep.corpus_of(task)
+    return Unit(
+        id=name,
+        checkpoint=checkpoint,
+        cells=cells,
+        model=sweep.job.model[checkpoint.model].model_dump(),
+        task=sweep.job.suite[task].model_dump(),
+        corpus=None if corpus is None else corpus.model_dump(),
+        data_fingerprint=str(sweep.tasks[task].identity["data"]),
+        operations={condition.key: condition.operation for condition in conditions},
+        allow_unchanged=frozenset(c.key for c in conditions if c.allow_unchanged),
+        conditions_attempt=attempt,
+    )
+
+
+def _commit_sets(sweep: Sweep, conditions: Sequence[Condition], store: Store) -> str | None:
+    """Write the neuron sets for workers and readers; None where there are none."""
+    frame = conditions_table(conditions)
+    if frame.empty:
+        return None
+    attempt = new_attempt_name("conditions")
+    keys = frame["condition_key"].unique().tolist()
+    status: dict[str, CellStatus] = dict.fromkeys(keys, "done")
+    tables = {"conditions": arrow(frame, TABLES["conditions"])}
+    store.writer.commit(attempt, "conditions", sweep.job.name, tables, status)
+    return attempt

@@ -1,0 +1,184 @@
+"""A job made ready to run: checkpoints resolved, data fingerprinted, everything checked.
+
+Nothing here loads a model or needs torch.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeper.errors import UserError
+from sweeper.models.source import resolve
+from sweeper.plan.cells import census_cell, num_score_cells
+from sweeper.records import Cell, Checkpoint, TaskFacts
+from sweeper.score import corpus as corpora
+from sweeper.score import pairs
+from sweeper.score.tasks import FACTS
+from sweeper.spec.condition import ByStatistic, ExplicitSet, RandomSet
+from sweeper.spec.corpus import CorpusSpec
+from sweeper.spec.job import JobSpec
+from sweeper.spec.task import MinimalPairsSpec, PerplexitySpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """A checked job with the facts that its cell keys are made of."""
+
+    job: JobSpec
+    checkpoints: tuple[Checkpoint, ...]
+    tasks: Mapping[str, TaskFacts]
+    census_fingerprint: str | None
+    """Fingerprint of the census' corpus; None where the job takes no census."""
+
+    def census_cell(self, checkpoint: Checkpoint) -> Cell | None:
+        """The checkpoint's census; None where the job takes none."""
+        if self.job.census is None or self.census_fingerprint is None:
+            return None
+        return census_cell(checkpoint, self.job.census, self.census_fingerprint)
+
+    def corpus_of(self, name: str) -> CorpusSpec | None:
+        """The corpus that a task reads; None for tasks that carry their own text."""
+        task = self.job.suite[name]
+        return self.job.corpus[task.corpus] if isinstance(task, PerplexitySpec) else None
+
+
+def gpus_per_worker(job: JobSpec) -> float:
+    """GPUs of one worker: as the job says, or 1 where the driver's machine has any."""
+    asked = job.cluster.gpus_per_worker
+    if asked == "auto":
+        return 1.0 if Path("/proc/driver/nvidia/gpus").is_dir() and _gpus_visible() else 0.0
+    return float(asked)
+
+
+def _gpus_visible() -> bool:
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
+
+
+def prepare(job: JobSpec, say: Callable[[str], Any] = lambda _: None) -> Sweep:
+    """Resolve and check all that a job names before any model is loaded.
+
+    Args:
+        job: the validated job.
+        say: told in one line what goes on, since downloads can take long.
+
+    Raises:
+        UserError: a model, file, column, layer or neuron that does not exist.
+    """
+    _check_data(job)
+    device: Literal["cpu", "cuda"] = "cuda" if gpus_per_worker(job) > 0 else "cpu"
+    checkpoints = []
+    for name, spec in job.model.items():
+        say(f"model {name}: {spec.path}")
+        checkpoint = resolve(name, spec, device)
+        _check_sets(job, checkpoint)
+        _check_census_memory(job, checkpoint)
+        checkpoints.append(checkpoint)
+    say("reading the tasks' data")
+    return Sweep(
+        job=job,
+        checkpoints=tuple(checkpoints),
+        tasks=task_facts(job),
+        census_fingerprint=_census_fingerprint(job),
+    )
+
+
+def task_facts(job: JobSpec) -> dict[str, TaskFacts]:
+    """Fingerprint and size of every task of the job.
+
+    Raises:
+        UserError: a task without items.
+    """
+    facts = {}
+    for name, task in job.suite.items():
+        corpus = job.corpus[task.corpus] if isinstance(task, PerplexitySpec) else None
+        facts[name] = FACTS[task.kind](task, corpus)
+        if facts[name].num_items == 0:
+            raise UserError(f"suite.{name}: the data hold no item to score")
+    return facts
+
+
+def _check_data(job: JobSpec) -> None:
+    used = {task.corpus for task in job.suite.values() if isinstance(task, PerplexitySpec)}
+    if job.census is not None:
+        used.add(job.census.corpus)
+    for name in sorted(used):
+        corpora.check(job.corpus[name], f"corpus.{name}")
+    for name, task in job.suite.items():
+        if isinstance(task, MinimalPairsSpec):
+            pairs.check(task, f"suite.{name}")
+
+
+def _census_fingerprint(job: JobSpec) -> str | None:
+    if job.census is None:
+        return None
+    return corpora.fingerprint(job.corpus[job.census.corpus])
+
+
+def _check_sets(job: JobSpec, checkpoint: Checkpoint) -> None:
+    """Layers and neurons named in the job must exist in the model."""
+    for name, condition in job.condition.items():
+        neurons = condition.neurons
+        key = f"condition.{name}.neurons"
+        if isinstance(neurons, ExplicitSet):
+            _check_layers(f"{key}.neurons", neurons.neurons, checkpoint)
+            for layer, chosen in neurons.neurons.items():
+                _check_range(
+                    f"{key}.neurons.{layer}", chosen, checkpoint.num_neurons, "neuron", checkpoint
+                )
+        elif isinstance(neurons, ByStatistic | RandomSet) and neurons.layers != "all":
+            _check_layers(f"{key}.layers", neurons.layers, checkpoint)
+
+
+def _check_census_memory(job: JobSpec, checkpoint: Checkpoint) -> None:
+    """One layer's kept activations must fit; the text may turn out shorter than the windows."""
+    census = job.census
+    if census is None:
+        return
+    length = min(census.length, checkpoint.context)
+    characters = len(corpora.text(job.corpus[census.corpus]))
+    num_tokens = min(census.windows * length, characters / 2 / (1 - census.overlap))
+    needed = num_tokens * checkpoint.num_neurons * 4 / 1e9
+    if needed > census.memory_gb:
+        raise UserError(
+            f"census.memory_gb = {census.memory_gb:g}: {census.windows} windows of {length} tokens "
+            f"take up to {needed:.1f} for one layer of model {checkpoint.model!r}; allow more, or "
+            "read fewer windows"
+        )
+
+
+def _check_layers(key: str, layers: Any, checkpoint: Checkpoint) -> None:
+    _check_range(key, layers, checkpoint.num_layers, "layer", checkpoint)
+
+
+def _check_range(key: str, indices: Any, size: int, what: str, checkpoint: Checkpoint) -> None:
+    beyond = [index for index in indices if index >= size]
+    if beyond:
+        raise UserError(
+            f"{key} = {beyond[0]}: model {checkpoint.model!r} has {what}s 0 to {size - 1}"
+        )
+
+
+def expected_cost(sweep: Sweep, checkpoint: Checkpoint) -> float:
+    """Work of the whole job on a checkpoint in token positions, its census included."""
+    draws = num_score_cells(sweep.job) // len(sweep.tasks)
+    census = sweep.census_cell(checkpoint)
+    scored = draws * sum(facts.positions for facts in sweep.tasks.values())
+    return scored + (0.0 if census is None else census.cost)
+
+
+def expected_cells(sweep: Sweep) -> int:
+    """Cells of the whole job, censuses included; known before any neuron is chosen."""
+    per_checkpoint = num_score_cells(sweep.job) + (sweep.census_fingerprint is not None)
+    return per_checkpoint * len(sweep.checkpoints)
+
+
+def local_workers(job: JobSpec) -> int:
+    """Workers that an embedded run starts on this machine."""
+    cluster = job.cluster
+    if cluster.executor == "in_process":
+        return 1
+    if cluster.workers != "auto":
+        return cluster.workers
+    return max((os.cpu_count() or 1) // cluster.cpus_per_worker, 1)

@@ -1,0 +1,86 @@
+"""Perplexity over non-overlapping windows: exp(mean token NLL)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sweeper.errors import UserError
+from sweeper.records import TaskFacts
+from sweeper.score import corpus as corpora
+from sweeper.score.tasks.base import CHARACTERS_PER_TOKEN, total
+from sweeper.score.tokens import Row, windows
+from sweeper.spec.corpus import CorpusSpec
+from sweeper.spec.task import PerplexitySpec
+
+RULES = 1
+"""Part of every cell key of this task: a change of how it tokenises, cuts or sums raises it."""
+
+
+@dataclass(frozen=True)
+class PreparedPerplexity:
+    """Windows of a corpus; one item and one cluster each, no group."""
+
+    rows: list[Row]
+
+    def items(self, logprobs: Sequence[NDArray[np.float32]]) -> pd.DataFrame:
+        """One row per window: the sum of its token log-probabilities and their number."""
+        names = [f"window{index:05d}" for index in range(len(self.rows))]
+        return pd.DataFrame(
+            {
+                "item": np.arange(len(names), dtype=np.int32),
+                "item_id": names,
+                "group": "all",
+                "cluster": names,
+                "logprob": [total(values) for values in logprobs],
+                "logprob_bad": None,
+                "margin": None,
+                "correct": None,
+                "num_tokens": [len(values) for values in logprobs],
+                "num_tokens_bad": None,
+            }
+        )
+
+
+def facts(spec: PerplexitySpec, corpus: CorpusSpec | None) -> TaskFacts:
+    """Fingerprint, rules and size of a perplexity task."""
+    text = corpora.text(_required(corpus))
+    # At most one token per character; the true number needs the tokenizer.
+    count = max(int(len(text) / CHARACTERS_PER_TOKEN / spec.length), 1)
+    num_windows = count if spec.limit is None else min(count, spec.limit)
+    return TaskFacts(
+        identity={
+            "kind": spec.kind,
+            "rules": RULES,
+            "data": corpora.fingerprint_of(text),
+            "length": spec.length,
+            "limit": spec.limit,
+        },
+        positions=float(min(num_windows * spec.length, len(text) / CHARACTERS_PER_TOKEN)),
+        num_items=num_windows,
+        num_clusters=num_windows,
+    )
+
+
+def prepare(
+    tokenizer: Any, context: int, spec: PerplexitySpec, corpus: CorpusSpec | None
+) -> PreparedPerplexity:
+    """Tokenise the corpus and cut it into windows of ``min(length, context)`` tokens.
+
+    Raises:
+        UserError: the corpus has fewer than two tokens.
+    """
+    length = min(spec.length, context)
+    rows = windows(tokenizer, corpora.text(_required(corpus)), length, length, spec.limit)
+    if not rows:
+        raise UserError(f"corpus {spec.corpus!r} holds no text to measure perplexity on")
+    return PreparedPerplexity(rows=rows)
+
+
+def _required(corpus: CorpusSpec | None) -> CorpusSpec:
+    if corpus is None:
+        raise ValueError("perplexity needs a corpus")
+    return corpus

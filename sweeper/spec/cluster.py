@@ -1,0 +1,47 @@
+"""Where the sweep runs."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from sweeper.spec.base import Allowed, Count, Strict, Text
+
+
+def _whole_above_one(gpus: float) -> float:
+    if gpus > 1 and not gpus.is_integer():
+        raise ValueError(f"{gpus} GPUs cannot be given; above 1 only whole numbers are allowed")
+    return gpus
+
+
+Gpus = Annotated[
+    float,
+    Field(ge=0),
+    AfterValidator(_whole_above_one),
+    Allowed("a number of at least 0, whole above 1"),
+]
+
+
+class ClusterSpec(Strict):
+    """Executor, number of workers and what each of them gets."""
+
+    executor: Literal["ray", "in_process"] = "ray"
+    """``in_process`` needs no Ray: one worker, in the driver itself."""
+    address: Text = "local"
+    """``local`` starts an embedded Ray; ``auto`` or ``host:port`` joins a running cluster."""
+    workers: Literal["auto"] | Count = "auto"
+    """``auto``: as many as the cluster's CPUs and GPUs allow."""
+    cpus_per_worker: Count = 1
+    """CPU cores, and compute threads, of one worker."""
+    gpus_per_worker: Literal["auto"] | Gpus = "auto"
+    """GPUs of one worker; above 1 whole ones, and the model is spread over them. ``auto``: 1 where
+    this machine has a GPU, 0 elsewhere."""
+    max_attempts: Count = 3
+    """How often a cell is tried before it is recorded as failed."""
+    unit_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Aim for the length of one unit of work; a kill loses at most the units in flight."""
+
+    @model_validator(mode="after")
+    def _one_worker_in_process(self) -> Self:
+        if self.executor == "in_process" and self.workers not in ("auto", 1):
+            raise ValueError(f"workers is {self.workers}; executor in_process allows only 1")
+        return self

@@ -1,0 +1,72 @@
+"""The whole job."""
+
+import math
+from typing import Annotated, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from sweeper.spec.base import Allowed, Count, EntryName, Name, PathText, Strict
+from sweeper.spec.checks import contradictions
+from sweeper.spec.cluster import ClusterSpec
+from sweeper.spec.condition import ConditionSpec
+from sweeper.spec.corpus import CensusSpec, CorpusSpec
+from sweeper.spec.model import ModelSpec
+from sweeper.spec.task import TaskSpec
+
+GROUPS = ("model", "corpus", "suite", "condition", "cluster")
+"""Parts of a job that are chosen among the options of ``conf/``."""
+
+Spec = TypeVar("Spec")
+Entries = Annotated[
+    dict[EntryName, Spec], Field(min_length=1), Allowed("a mapping with at least one named entry")
+]
+
+
+class StatisticsSpec(Strict):
+    """How effects are turned into intervals."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    resamples: Count = 2000
+    """Bootstrap resamples."""
+
+    @model_validator(mode="after")
+    def _enough_resamples(self) -> Self:
+        least = math.ceil(round(self.confidence / (1 - self.confidence), 9))
+        if self.resamples < least:
+            raise ValueError(
+                f"resamples is {self.resamples}; confidence {self.confidence} needs {least}"
+            )
+        return self
+
+
+class JobSpec(Strict):
+    """Models x conditions x seeds x tasks, and where to run them and keep the results."""
+
+    name: Name
+    """Name of the run; a folder of the store."""
+    store: PathText = "results"
+    """Folder or object-store address that holds the results of any number of runs."""
+    model: Entries[ModelSpec]
+    corpus: dict[EntryName, CorpusSpec] = Field(default_factory=dict)
+    census: CensusSpec | None = None
+    """Needed by conditions that choose neurons by a statistic."""
+    suite: Entries[TaskSpec]
+    condition: Entries[ConditionSpec]
+    seeds: Count = 3
+    """Draws of every random set."""
+    statistics: StatisticsSpec = StatisticsSpec()
+    cluster: ClusterSpec = ClusterSpec()
+
+    @property
+    def baseline(self) -> str:
+        """Name of the condition that every effect is measured against."""
+        return next(name for name, spec in self.condition.items() if spec.operation is None)
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        found = contradictions(
+            condition=self.condition, suite=self.suite, corpus=self.corpus, census=self.census
+        )
+        if found:
+            raise ValueError(found[0] + (f" (and {len(found) - 1} more)" if found[1:] else ""))
+        return self

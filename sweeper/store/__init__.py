@@ -1,0 +1,17 @@
+"""Results on disk or in an object store: written once, shown whole, queryable meanwhile."""
+
+from sweeper.store.filesystem import open_filesystem
+from sweeper.store.reader import Failure, Store, read_attempt
+from sweeper.store.runs import RunFolder, list_runs
+from sweeper.store.writer import Writer, new_attempt_name
+
+__all__ = [
+    "Failure",
+    "RunFolder",
+    "Store",
+    "Writer",
+    "list_runs",
+    "new_attempt_name",
+    "open_filesystem",
+    "read_attempt",
+]

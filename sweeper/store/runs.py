@@ -1,0 +1,153 @@
+"""The folder of one run: its job, its cells, how far it is, and what came out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from sweeper.errors import UserError
+from sweeper.layout import Layout
+from sweeper.records import Checkpoint
+from sweeper.store.claims import DriverClaim
+from sweeper.store.filesystem import one_line
+from sweeper.store.parquet import read_table, write_table
+from sweeper.store.reader import Store
+from sweeper.store.schemas import ESTIMATES, MANIFEST, conform
+
+_CHECKPOINTS = TypeAdapter(tuple[Checkpoint, ...])
+
+
+def list_runs(store: Store) -> list[str]:
+    """Names of the runs that have a job, sorted."""
+    names = store.files.names(Layout.runs)
+    return [name for name in names if store.files.exists(store.layout.job(name))]
+
+
+class RunFolder:
+    """Reads and writes the files of one run, each atomically.
+
+    Reading what does not exist raises a UserError that names the nearest run, or the part that
+    the run lacks. ``claim``, ``beat`` and ``release`` say who drives the run; see
+    ``claims.DriverClaim`` for what they promise.
+
+    Raises:
+        UserError: the run's name could not be part of a path.
+    """
+
+    def __init__(self, store: Store, run: str) -> None:
+        self.run = run
+        self._store = store
+        self._files = store.files
+        self._layout = store.layout
+        driver = DriverClaim(store.files, run)
+        self.claim, self.beat, self.release = driver.claim, driver.beat, driver.release
+
+    def exists(self) -> bool:
+        """Whether the run has a job."""
+        return self._files.exists(self._layout.job(self.run))
+
+    def write_job(self, text: str) -> None:
+        """Keep the validated job (JSON)."""
+        self._files.write(self._layout.job(self.run), text.encode())
+
+    def read_job(self) -> str:
+        """The validated job (JSON)."""
+        return self._read(self._layout.job(self.run), "job").decode()
+
+    def write_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Keep what the job's models and revisions were resolved to."""
+        text = _CHECKPOINTS.dump_json(tuple(checkpoints), indent=1)
+        self._files.write(self._layout.checkpoints(self.run), text)
+
+    def read_checkpoints(self) -> tuple[Checkpoint, ...]:
+        """What the job's models and revisions were resolved to."""
+        path = self._layout.checkpoints(self.run)
+        text = self._read(path, "checkpoints")
+        try:
+            return _CHECKPOINTS.validate_json(text)
+        except ValidationError as error:
+            raise self._damaged(path, error.errors()[0]["msg"]) from error
+
+    def write_manifest(self, manifest: pa.Table) -> None:
+        """Keep the run's cells; ValueError if the table is not ``schemas.MANIFEST``."""
+        table = conform("manifest", manifest, MANIFEST)
+        write_table(self._files, self._layout.manifest(self.run), table)
+
+    def read_manifest(self) -> pa.Table:
+        """The run's cells, as ``schemas.MANIFEST``."""
+        return self._read_table(self._layout.manifest(self.run), MANIFEST, "manifest")
+
+    def write_progress(self, progress: Mapping[str, Any]) -> None:
+        """Keep how far the run is (JSON types)."""
+        text = json.dumps(dict(progress), allow_nan=False)
+        self._files.write(self._layout.progress(self.run), text.encode())
+
+    def read_progress(self) -> dict[str, Any]:
+        """How far the run is, as its driver last said."""
+        path = self._layout.progress(self.run)
+        text = self._read(path, "progress")
+        try:
+            progress = json.loads(text)
+        except ValueError as error:
+            raise self._damaged(path, one_line(error)) from error
+        if not isinstance(progress, dict):
+            raise self._damaged(path, "it holds no JSON object")
+        return progress
+
+    def write_estimates(self, estimates: pd.DataFrame) -> None:
+        """Keep the estimates; ValueError if the columns are not the fields of ``Estimate``."""
+        table = conform(
+            "estimates", pa.Table.from_pandas(estimates, preserve_index=False), ESTIMATES
+        )
+        write_table(self._files, self._layout.estimates(self.run), table)
+
+    def read_estimates(self) -> pd.DataFrame:
+        """The estimates, one row each."""
+        table = self._read_table(self._layout.estimates(self.run), ESTIMATES, "estimates")
+        estimates: pd.DataFrame = table.to_pandas()
+        return estimates
+
+    def report_folder(self) -> Path:
+        """Local folder for tables and figures, made if it is not there.
+
+        Raises:
+            UserError: the store is an object store, or the folder cannot be made.
+        """
+        if not self._files.is_local:
+            raise UserError(
+                f"report: the store {self._store.uri!r} is no local folder; give an output folder"
+            )
+        folder = Path(self._layout.full(self._layout.report(self.run)))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"report: cannot make {folder}: {one_line(error)}") from error
+        return folder
+
+    def _read(self, path: str, part: str) -> bytes:
+        content = self._files.read(path)
+        if content is None:
+            raise self._missing(part)
+        found: bytes = content.to_pybytes()
+        return found
+
+    def _read_table(self, path: str, schema: pa.Schema, part: str) -> pa.Table:
+        if not self._files.exists(path):
+            raise self._missing(part)
+        return read_table(self._files, path, schema)
+
+    def _damaged(self, path: str, reason: str) -> UserError:
+        return UserError(f"run: {self._layout.full(path)} is damaged: {reason}")
+
+    def _missing(self, part: str) -> UserError:
+        runs = list_runs(self._store)
+        if self.run in runs:
+            return UserError(f"run: {self.run!r} has no {part} yet")
+        near = get_close_matches(self.run, runs, n=1, cutoff=0.0)
+        hint = f"; did you mean {near[0]!r}?" if near else "; it holds no runs"
+        return UserError(f"run: {self.run!r} is not in the store {self._store.uri!r}{hint}")

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from sweeper.aggregate.contrasts import ItemTable
+
+CLUSTERS = ["a", "a", "b", "c"]
+
+
+def _panel(study, keys, kind="minimal_pairs", metric="accuracy"):
+    return ItemTable(study.items, study.manifest["cell_key"]).panels(keys, kind)[metric]
+
+
+def test_differences_are_paired_by_item_and_not_by_row(study):
+    ids = ["1", "2", "3", "4"]
+    base = study.pairs("baseline", [1, 0, 1, 1], clusters=CLUSTERS, ids=ids)
+    other = study.pairs("c", [0, 0, 0, 1], clusters=["c", "b", "a", "a"], ids=ids[::-1])
+    # By item: 1: 1-1, 2: 0-0, 3: 0-1, 4: 0-1; clusters a 0, b -1, c -1.
+    (sums,) = _panel(study, [base, other]).minus(0).sums()
+    assert sums.numerators.tolist() == [[0, 0], [0, -1], [0, -1]]
+    assert sums.denominators.tolist() == [2, 1, 1]
+    assert sums.num_items == 4
+
+
+def test_groups_are_added_up_apart_and_together(study):
+    groups = ["x", "y", "y", "y"]
+    base = study.pairs("baseline", [1, 1, 0, 1], clusters=CLUSTERS, groups=groups)
+    parts = _panel(study, [base]).sums()
+    assert [part.group for part in parts] == ["all", "x", "y"]
+    # Cluster a reaches over both groups: whole in "all", cut in the groups.
+    assert [part.numerators[:, 0].tolist() for part in parts] == [[2, 0, 1], [1], [1, 0, 1]]
+    assert [part.denominators.tolist() for part in parts] == [[2, 1, 1], [1], [1, 1, 1]]
+    assert [part.num_items for part in parts] == [4, 1, 3]
+
+
+def test_same_id_in_two_clusters_is_two_items(study):
+    base = study.pairs("baseline", [1, 0], clusters=["a", "b"], ids=["0", "0"])
+    other = study.pairs("c", [1, 1], clusters=["b", "a"], ids=["0", "0"])
+    (sums,) = _panel(study, [base, other]).sums()
+    assert sums.numerators.tolist() == [[1, 1], [0, 1]]
+
+
+def test_rates_are_weighted_by_tokens(study):
+    base = study.windows("baseline", [-20.0, -90.0], [10, 30])
+    (sums,) = _panel(study, [base], "perplexity", "nll").sums()
+    assert sums.values().tolist() == [110 / 40]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "ids", "message"),
+    [
+        (["a", "a", "b"], ["1", "2", "3"], "1 only in the first, 0 only in the second"),
+        (CLUSTERS, ["1", "2", "3", "5"], "1 only in the first, 1 only in the second"),
+        (["a", "b", "b", "c"], ["1", "2", "3", "4"], "different items"),
+        ([*CLUSTERS, "c"], ["1", "2", "3", "4", "5"], "0 only in the first, 1 only in the second"),
+        ([*CLUSTERS, "c"], ["1", "2", "3", "4", "4"], "1 rows repeat an item"),
+        (["a", "a", "b", "b"], ["1", "2", "3", "3"], "1 rows repeat an item"),
+    ],
+)
+def test_cells_with_other_items_are_an_error(study, clusters, ids, message):
+    base = study.pairs("baseline", [1] * 4, clusters=CLUSTERS, ids=["1", "2", "3", "4"])
+    other = study.pairs("c", [1] * len(ids), clusters=clusters, ids=ids)
+    with pytest.raises(ValueError, match=message):
+        _panel(study, [base, other])
+
+
+def test_a_doubled_item_of_the_first_cell_is_an_error(study):
+    key = study.pairs("baseline", [1, 1], clusters=["a", "a"], ids=["1", "1"])
+    with pytest.raises(ValueError, match="1 rows repeat an item"):
+        _panel(study, [key])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers_are_an_error(study, bad):
+    key = study.pairs("baseline", [1, 1], [0.5, bad], clusters=["a", "b"])
+    with pytest.raises(ValueError, match=r"items\.margin of cell m/main/t/baseline/None"):
+        _panel(study, [key])
+    key = study.windows("baseline", [-1.0, bad], [3, 3], task="ppl")
+    with pytest.raises(ValueError, match=r"items\.logprob of cell"):
+        _panel(study, [key], "perplexity", "nll")
+
+
+def test_missing_judgement_is_an_error(study):
+    key = study.pairs("baseline", [True, None], [0.5, 0.5], clusters=["a", "b"])
+    with pytest.raises(ValueError, match=r"items\.correct"):
+        _panel(study, [key])
+
+
+@pytest.mark.parametrize("tokens", [[3, 4], [0, 3]])
+def test_windows_must_have_the_same_tokens_in_all_cells(study, tokens):
+    base = study.windows("baseline", [-1.0, -2.0], [0, 3] if tokens[0] == 0 else [3, 3])
+    other = study.windows("c", [-1.0, -2.0], tokens)
+    with pytest.raises(ValueError, match="num_tokens"):
+        _panel(study, [base, other], "perplexity", "nll")
+
+
+@pytest.mark.parametrize("column", ["cluster", "group", "item_id"])
+def test_missing_names_are_an_error(study, column):
+    key = study.pairs("baseline", [1, 1], clusters=["a", "b"])
+    items = study.items
+    items.loc[0, column] = None
+    with pytest.raises(ValueError, match=f"items.{column} holds missing values"):
+        ItemTable(items, [key])
+
+
+def test_a_group_may_not_be_called_all_beside_others(study):
+    key = study.pairs("baseline", [1, 1], clusters=["a", "b"], groups=["all", "x"])
+    with pytest.raises(ValueError, match="reserved"):
+        _panel(study, [key]).sums()

@@ -1,0 +1,51 @@
+import math
+
+import numpy as np
+import pytest
+
+from sweeper.aggregate.randomisation import randomisation_floor, randomisation_p
+
+
+@pytest.mark.parametrize(
+    ("effect", "controls", "expected"),
+    [
+        # None of four is as large: 1 / 5.
+        (-0.30, [0.01, -0.02, 0.05, 0.0], 1 / 5),
+        # 0.30 and -0.40 are, whatever the sign: (1 + 2) / 5.
+        (-0.30, [0.30, -0.40, 0.05, 0.0], 3 / 5),
+        # A tie up to rounding counts: 0.1 + 0.2 > 0.3 in float64.
+        (0.1 + 0.2, [0.3, 0.1], 2 / 3),
+        (0.3, [0.1 + 0.2, 0.1], 2 / 3),
+        # No effect anywhere: all are ties.
+        (0.0, [0.0, 0.0, 0.0], 1.0),
+        (1e-17, [0.0, 0.0], 1.0),
+    ],
+)
+def test_p_by_hand(effect, controls, expected):
+    assert randomisation_p(effect, np.array(controls)) == expected
+
+
+def test_no_controls_give_no_p():
+    assert math.isnan(randomisation_p(0.5, np.array([])))
+    assert randomisation_floor(0) == 1.0
+
+
+def test_floor_is_the_smallest_p():
+    controls = np.zeros(10)
+    assert randomisation_p(1.0, controls) == randomisation_floor(10) == 1 / 11
+
+
+@pytest.mark.parametrize("level", [0.05, 0.1, 0.2, 0.5])
+@pytest.mark.parametrize("step", [None, 0.5])
+def test_true_null_is_rejected_at_most_as_often_as_stated(level, step):
+    # The condition is an eleventh draw of the same kind; with a step, ties are frequent.
+    effects = np.random.default_rng(11).standard_normal((20_000, 11))
+    if step:
+        effects = np.round(effects / step) * step
+    p = np.array([randomisation_p(row[0], row[1:]) for row in effects])
+    # The true rate is floor(11 * level) / 11 or less; 0.05 is below the floor of 1 / 11.
+    attainable = math.floor(11 * level) / 11
+    assert (p <= level).mean() <= attainable + 4 * math.sqrt(0.25 / 20_000) * (attainable > 0)
+    if step is None:
+        error = 4 * math.sqrt(attainable * (1 - attainable) / 20_000)
+        assert (p <= level).mean() == pytest.approx(attainable, abs=error)

@@ -1,0 +1,67 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tiny_models import build_tiny
+
+from sweeper.models import resolve, weights_folder
+from sweeper.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from sweeper.models.loading import LoadedModel
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with the public data and the tiny real model; it lies beside the project."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder 'shared' with evaluation data does not lie beside the project")
+    return folder
+
+
+def load_folder(name: str, folder: Path) -> "LoadedModel":
+    """A local folder as a loaded model, by the product's own way."""
+    from sweeper.models.loading import load
+
+    spec = ModelSpec(path=str(folder))
+    checkpoint = resolve(name, spec, "cpu")
+    return load(checkpoint, spec, weights_folder(checkpoint, spec))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Function from a model_type to the folder of a small random model; do not write in it."""
+    built: dict[str, Path] = {}
+
+    def folder_of(model_type: str) -> Path:
+        if model_type not in built:
+            built[model_type] = build_tiny(model_type, tmp_path_factory.mktemp(model_type))
+        return built[model_type]
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Callable[[str], Path]) -> Callable[[str], "LoadedModel"]:
+    """Function from a model_type to a small random model, loaded."""
+    loaded: dict[str, LoadedModel] = {}
+
+    def model_of(model_type: str) -> "LoadedModel":
+        if model_type not in loaded:
+            loaded[model_type] = load_folder(model_type, tiny_folder(model_type))
+        return loaded[model_type]
+
+    return model_of
+
+
+@pytest.fixture(scope="session")
+def stories(shared: Path) -> "LoadedModel":
+    """A real trained model of 260K parameters."""
+    return load_folder("stories", shared / "models" / "stories260K")

@@ -1,0 +1,91 @@
+from dataclasses import fields, replace
+
+import pytest
+from records_factory import checkpoint, condition
+
+from sweeper.plan.keys import census_key, score_key
+from sweeper.records import Checkpoint, content_hash
+from sweeper.spec.corpus import CensusSpec
+
+TASK = {"kind": "minimal_pairs", "data": "sha256:1", "reduce": "sum"}
+NAMES_ONLY = {"model", "revision", "location", "commit", "origin", "device"}
+"""What may differ between checkpoints that compute the same numbers."""
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [("fingerprint", "hub:abd"), ("dtype", "bfloat16"), ("attention", "eager")],
+)
+def test_every_ingredient_of_the_model_changes_the_key(change, value):
+    changed = replace(checkpoint(), **{change: value})
+    assert score_key(changed, condition(), TASK) != score_key(checkpoint(), condition(), TASK)
+    census = CensusSpec(corpus="c")
+    assert census_key(changed, census, "sha256:0") != census_key(checkpoint(), census, "sha256:0")
+
+
+def test_names_and_places_are_not_part():
+    renamed = checkpoint(model="x", revision="v1", location="elsewhere", commit=None, origin="?")
+    assert score_key(renamed, condition(), TASK) == score_key(checkpoint(), condition(), TASK)
+    other = condition(name="other", seed=5, allow_unchanged=True)
+    assert score_key(checkpoint(), other, TASK) == score_key(checkpoint(), condition(), TASK)
+
+
+def test_no_field_of_a_checkpoint_is_forgotten():
+    """A new field must be sorted in here: part of the identity, implied by it, or a name."""
+    implied = {"model_type", "num_layers", "num_neurons", "context"}  # by the fingerprint
+    known = NAMES_ONLY | implied | checkpoint().identity().keys()
+    assert {field.name for field in fields(Checkpoint)} == known
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"operation": "zero"},
+        {"neurons": {0: (1, 3)}},
+        {"neurons": {1: (1, 2)}},
+        {"neurons": {0: (1, 2), 1: (0,)}},
+        {"operation": None, "neurons": {}},
+    ],
+)
+def test_every_ingredient_of_the_condition_changes_the_key(change):
+    changed = condition(**change)
+    assert score_key(checkpoint(), changed, TASK) != score_key(checkpoint(), condition(), TASK)
+
+
+@pytest.mark.parametrize(
+    "change", [{"data": "sha256:2"}, {"reduce": "mean"}, {"kind": "perplexity"}, {"limit": 5}]
+)
+def test_every_ingredient_of_the_task_changes_the_key(change):
+    changed = score_key(checkpoint(), condition(), {**TASK, **change})
+    assert changed != score_key(checkpoint(), condition(), TASK)
+
+
+def test_census_rules_change_the_key_and_memory_does_not():
+    base = CensusSpec(corpus="c", length=32)
+    key = census_key(checkpoint(), base, "sha256:0")
+    for change in ({"length": 16}, {"overlap": 0.25}, {"windows": 3}):
+        assert census_key(checkpoint(), base.model_copy(update=change), "sha256:0") != key
+    assert census_key(checkpoint(), base, "sha256:1") != key
+    for change in ({"memory_gb": 1.0}, {"corpus": "renamed"}):
+        assert census_key(checkpoint(), base.model_copy(update=change), "sha256:0") == key
+    # Windows are cut to the context, 64 here: a longer one is the same census.
+    long, longer = (base.model_copy(update={"length": n}) for n in (64, 2048))
+    assert census_key(checkpoint(), long, "s") == census_key(checkpoint(), longer, "s")
+
+
+def test_the_hash_ignores_order_and_refuses_what_is_no_plain_data():
+    assert content_hash({"a": 1, "b": [2, 3]}) == content_hash({"b": [2, 3], "a": 1})
+    assert content_hash([1, 2]) != content_hash([2, 1])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        content_hash(float("nan"))
+    with pytest.raises(TypeError):
+        content_hash({1, 2})
+
+
+def test_keys_of_an_existing_store_stay_valid():
+    """These very hashes: a change here makes everybody's results unfindable."""
+    assert score_key(checkpoint(), condition(), TASK) == "c992144d19003d02843e6ac3e9b192b5"
+    assert (
+        census_key(checkpoint(), CensusSpec(corpus="c"), "sha256:0")
+        == "cfc9931a5c44cd1e3b9fc812f4c2dd3b"
+    )

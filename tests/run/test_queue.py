@@ -1,0 +1,159 @@
+import random
+from dataclasses import replace
+
+from records_factory import cell, checkpoint, unit
+
+from sweeper.records import CellError, Outcome, Unit
+from sweeper.run.queue import UnitQueue
+
+
+def of_model(model: str, name: str, cost: float = 10.0, cells: int = 1) -> Unit:
+    members = tuple(cell(f"{name}-{i}", model=model, cost=cost / cells) for i in range(cells))
+    return unit(name, members, checkpoint=checkpoint(model=model))
+
+
+def answer(done: Unit, failed: tuple[str, ...] = (), seconds: float = 1.0, load: float = 0.0):
+    return Outcome(
+        unit=done.id,
+        attempt="a",
+        done=tuple(c.key for c in done.cells if c.key not in failed),
+        errors=tuple(CellError(key=key, type="ValueError", text="no") for key in failed),
+        num_tokens=10,
+        seconds=seconds,
+        load_seconds=load,
+    )
+
+
+def test_a_worker_keeps_its_model():
+    queue = UnitQueue(3)
+    queue.add([of_model(m, f"{m}{i}") for i in range(3) for m in "ab"], rate=1.0)
+    first = queue.take("w")
+    model = first.checkpoint.model
+    for _ in range(2):
+        queue.finish("w", answer(first))
+        first = queue.take("w")
+        assert first.checkpoint.model == model
+    queue.finish("w", answer(first))
+    assert queue.take("w").checkpoint.model != model
+
+
+def test_idle_workers_take_the_model_with_most_work_per_worker():
+    queue = UnitQueue(3)
+    queue.add([of_model("big", f"b{i}", cost=100) for i in range(4)], rate=1.0)
+    queue.add([of_model("small", f"s{i}", cost=50) for i in range(3)], rate=1.0)
+    taken = [queue.take(f"w{i}").checkpoint.model for i in range(3)]
+    # big 400; then big 300 / 2 = 150 against small 150 / 1: a tie; then the other one.
+    assert taken[0] == "big"
+    assert sorted(taken[1:]) == ["big", "small"]
+
+
+def test_loading_a_model_that_others_will_have_finished_is_not_worth_it():
+    queue = UnitQueue(3)
+    queue.add([of_model("m", "m0", cost=5), of_model("m", "m1", cost=5)], rate=1.0)
+    assert queue.take("w0") is not None
+    assert queue.take("w1") is None  # 5 s are left, loading is expected to take 10 s
+    queue.add([of_model("m", f"more{i}", cost=5) for i in range(5)], rate=1.0)
+    assert queue.take("w1") is not None
+
+
+def test_without_a_holder_even_short_work_is_taken():
+    queue = UnitQueue(3)
+    queue.add([of_model("m", "m0", cost=0.001)], rate=1.0)
+    assert queue.take("w1") is not None
+
+
+def test_a_failed_cell_is_tried_alone_and_given_up_at_the_cap():
+    queue = UnitQueue(3)
+    queue.add([of_model("m", "u", cells=3)])
+    given_up = []
+    sizes = []
+    while (taken := queue.take("w")) is not None:
+        sizes.append((len(taken.cells), taken.attempt))
+        failed = tuple(c.key for c in taken.cells if c.key == "u-1")
+        given_up += queue.finish("w", answer(taken, failed))
+    assert sizes == [(3, 1), (1, 2), (1, 3)]
+    assert [(item.cell.key, item.attempts, item.error.text) for item in given_up] == [
+        ("u-1", 3, "no")
+    ]
+    assert queue.empty
+
+
+def test_a_dead_workers_unit_comes_back_cell_by_cell():
+    queue = UnitQueue(3)
+    queue.add([of_model("m", "u", cells=2)])
+    queue.take("w")
+    assert queue.lose("w", "ActorDiedError", "died", charged=True) == []
+    assert {len(u.cells) for u in queue.units} == {1}
+    assert sorted(c.key for u in queue.units for c in u.cells) == ["u-0", "u-1"]
+
+
+def test_preemption_is_not_charged():
+    queue = UnitQueue(1)
+    queue.add([of_model("m", "u", cells=2)])
+    for _ in range(5):
+        taken = queue.take("w")
+        assert len(taken.cells) == 2
+        assert queue.lose("w", "ActorDiedError", "preempted", charged=False) == []
+    assert not queue.empty
+
+
+def test_an_idle_workers_death_costs_nothing():
+    queue = UnitQueue(1)
+    assert queue.lose("w", "ActorDiedError", "died", charged=True) == []
+    assert queue.empty
+
+
+def test_a_model_that_cannot_be_loaded_is_given_up_as_a_whole():
+    queue = UnitQueue(2)
+    queue.add([of_model("broken", f"u{i}") for i in range(50)])
+    given_up, tries = [], 0
+    while (taken := queue.take("w")) is not None:
+        tries += 1
+        failed = answer(taken, tuple(c.key for c in taken.cells))
+        given_up += queue.finish("w", replace(failed, loaded=False))
+    assert len({item.cell.key for item in given_up}) == 50
+    assert len(given_up) == 50
+    assert tries == 4
+
+
+def test_failing_cells_never_give_up_the_rest_of_their_model():
+    queue = UnitQueue(2)
+    queue.add([of_model("m", f"u{i}") for i in range(50)])
+    given_up, done = [], []
+    while (taken := queue.take("w")) is not None:
+        bad = tuple(c.key for c in taken.cells if not c.key.startswith("u49"))
+        result = answer(taken, bad)
+        done += result.done
+        given_up += queue.finish("w", result)
+    assert done == ["u49-0"]
+    assert {item.attempts for item in given_up} == {2}
+    assert len(given_up) == 49
+
+
+def test_random_histories_lose_and_double_nothing():
+    for seed in range(60):
+        rng = random.Random(seed)
+        queue = UnitQueue(4)
+        units = [of_model(rng.choice("abc"), f"u{i}", cells=rng.randint(1, 4)) for i in range(30)]
+        wanted = {c.key for u in units for c in u.cells}
+        queue.add(units[:10], rate=1.0)
+        rest = units[10:]
+        done, lost = [], []
+        while not queue.empty or rest:
+            if rest:
+                queue.add([rest.pop()], rate=1.0)
+            for worker in "xyz":
+                if worker not in queue.running:
+                    queue.take(worker)
+            if not queue.running:
+                continue
+            worker, busy = rng.choice(sorted(queue.running.items()))
+            if rng.random() < 0.2:
+                lost += queue.lose(worker, "Died", "", charged=rng.random() < 0.5)
+                continue
+            failed = tuple(c.key for c in busy.cells if rng.random() < 0.1)
+            result = answer(busy, failed, load=rng.choice((0.0, 3.0)))
+            done += result.done
+            lost += queue.finish(worker, replace(result, seconds=5.0))
+        assert len(done) == len(set(done))
+        assert sorted([*done, *(item.cell.key for item in lost)]) == sorted(wanted)

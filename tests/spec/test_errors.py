@@ -1,0 +1,238 @@
+from pathlib import Path
+
+import pytest
+
+from sweeper.errors import UserError
+from sweeper.spec import load_job, validate_job
+
+QUICKSTART = Path(__file__).resolve().parents[2] / "jobs" / "quickstart.yaml"
+BLIMP = QUICKSTART.with_name("smollm2_blimp.yaml")
+
+NAME = "a name of at most 100 letters, digits, _, - and single dots inside"
+CONDITION = "condition.random_negative.neurons"
+EXPLICIT = "condition.x={operation:zero,neurons:{kind:explicit,neurons:%s}}"
+
+MESSAGES = {
+    "seeds=many": "seeds: 'many' is not allowed; allowed is a whole number of at least 1",
+    "seeds=0": "seeds: 0 is not allowed; allowed is a whole number of at least 1",
+    "seeds=1.5": "seeds: 1.5 is not allowed; allowed is a whole number of at least 1",
+    "condition.top1_negative.neurons.fraction=0": (
+        "condition.top1_negative.neurons.fraction: 0 is not allowed; "
+        "allowed is a number above 0 and at most 1"
+    ),
+    "condition.top1_negative.neurons.fraction=1.5": (
+        "condition.top1_negative.neurons.fraction: 1.5 is not allowed; "
+        "allowed is a number above 0 and at most 1"
+    ),
+    "condition.top1_negative.neurons.layers=[0,0]": (
+        "condition.top1_negative.neurons.layers: [0, 0] is not allowed; "
+        "allowed is all or a list of different whole numbers of at least 0"
+    ),
+    "suite.grammar.limt=20": (
+        "suite.grammar.limt: unknown key (value 20); allowed: kind, source, columns, reduce, "
+        "limit; did you mean suite.grammar.limit?"
+    ),
+    "suite.grammar.source.kind=gramar": (
+        "suite.grammar.source.kind: 'gramar' is not allowed; "
+        "allowed is one of hub, file, grammar; did you mean grammar?"
+    ),
+    "suite.gramar.limit=20": (
+        "suite.gramar.limit: this job has no suite 'gramar'; allowed: perplexity, grammar; "
+        "did you mean grammar?"
+    ),
+    "sedes=3": (
+        "sedes: unknown key (value 3); allowed: name, store, model, corpus, census, suite, "
+        "condition, seeds, statistics, cluster; did you mean seeds?"
+    ),
+    "~suite.grammar.kind": (
+        "suite.grammar.kind: missing; allowed is one of perplexity, minimal_pairs"
+    ),
+    "~suite.grammar.source": "suite.grammar.source: missing; allowed is a mapping",
+    "~condition.random_negativ": (
+        "~condition.random_negativ: no such key to drop; allowed: baseline, top1_negative, "
+        "random_negative; did you mean random_negative?"
+    ),
+    "suite.grammar=3": "suite.grammar: 3 is not allowed; allowed is a mapping",
+    "seeds.x=1": "seeds.x: seeds is 3, which has no keys below it",
+    "model.smollm2-135m.revision=1000": (
+        "model.smollm2-135m.revision: 1000 is not allowed; "
+        "allowed is text that is not empty; quotes make it text"
+    ),
+    "model.smollm2-135m.dtype=fp32": (
+        "model.smollm2-135m.dtype: 'fp32' is not allowed; "
+        "allowed is one of auto, float32, bfloat16, float16; did you mean float32?"
+    ),
+    "cluster.workers=0": (
+        "cluster.workers: 0 is not allowed; allowed is auto or a whole number of at least 1"
+    ),
+    "cluster.gpus_per_worker=1.5": (
+        "cluster.gpus_per_worker: 1.5 is not allowed; "
+        "allowed is auto or a number of at least 0, whole above 1"
+    ),
+    "cluster={executor:in_process,workers:2}": (
+        "cluster: workers is 2; executor in_process allows only 1"
+    ),
+    "cluster=[cpu]": (
+        "cluster: no option 'cpu'; allowed: auto, gpu, in_process, local; did you mean gpu?"
+    ),
+    "name='../x'": f"name: '../x' is not allowed; allowed is {NAME}",
+    "name=${nme}": "name: Interpolation key 'nme' not found",
+    "name=${name}": "name: Recursive interpolation detected",
+    "model=local": "model.local.path: missing; it must be given, as model.local.path=VALUE",
+    "model=3": "override 'model=3': allowed: group=option or group=[option,option]",
+    "seeds=1,2": "override 'seeds=1,2': several values; a list is written key=[a,b]",
+    "model@x=gpt2": "override 'model@x=gpt2': '@' is not allowed in the key",
+    "seeds": (
+        "override 'seeds': broken syntax (missing EQUAL at '<EOF>'); allowed: key=value, "
+        "key=[a,b], ~key; text with special characters in quotes: key='\"text\"'"
+    ),
+    "census.corpus=topcs": (
+        "census.corpus: no corpus is named 'topcs'; allowed: topics, topics_heldout; "
+        "did you mean topics?"
+    ),
+    "suite.perplexity.corpus=other": (
+        "suite.perplexity.corpus: no corpus is named 'other'; allowed: topics, topics_heldout"
+    ),
+    "census=null": (
+        "census: missing; condition.top1_negative.neurons chooses by the statistic wd, "
+        "so census.corpus is needed"
+    ),
+    "condition=top1_negative": (
+        "condition: exactly one baseline (operation null) is needed; found none"
+    ),
+    "condition.b={operation:null}": (
+        "condition: exactly one baseline (operation null) is needed; found baseline and b"
+    ),
+    "condition.baseline.neurons={kind:random,fraction:0.1}": (
+        "condition.baseline.neurons: given, but the baseline (operation null) allows none"
+    ),
+    "condition.x={operation:zero}": (
+        "condition.x.neurons: missing; operation zero needs a set of neurons"
+    ),
+    f"{CONDITION}.fraction=0.1": (
+        f"{CONDITION}: match and fraction are both given; exactly one of them is allowed"
+    ),
+    f"{CONDITION}.match=null": (
+        f"{CONDITION}: neither match nor fraction is given; exactly one of them is needed"
+    ),
+    f"{CONDITION}.layers=[1]": (
+        f"{CONDITION}: layers is given beside match; it is allowed only with fraction"
+    ),
+    f"{CONDITION}.match=top1": (
+        f"{CONDITION}.match: 'top1' is not allowed; a condition of this job is needed that "
+        "chooses its neurons itself; allowed: top1_negative"
+    ),
+    "condition.random_negative.operation=zero": (
+        "condition.random_negative.operation: zero is not allowed; a control does what its "
+        "match top1_negative does: negative_clamp"
+    ),
+    EXPLICIT % "{0:[1,1]}": (
+        "condition.x.neurons.neurons.0: 1 is listed twice; every index may stand there once"
+    ),
+    EXPLICIT % "{0:[-1]}": (
+        "condition.x.neurons.neurons.0: -1 is not allowed; "
+        "allowed is a list of different whole numbers of at least 0"
+    ),
+    EXPLICIT % "{-1:[1]}": (
+        "condition.x.neurons.neurons: the key -1 is not allowed; "
+        "allowed is a whole number of at least 0"
+    ),
+}
+
+
+def message(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_job(path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("override", MESSAGES)
+def test_a_wrong_override_names_key_value_and_what_is_allowed(override):
+    assert message(QUICKSTART, override) == MESSAGES[override]
+
+
+def test_the_first_error_in_file_order_is_said_and_the_others_are_counted():
+    found = message(QUICKSTART, "seeds=0", "cluster.workers=0", "suite.grammar.limit=0")
+    assert found == (
+        "suite.grammar.limit: 0 is not allowed; "
+        "allowed is a whole number of at least 1 or null (and 2 more)"
+    )
+
+
+def test_an_unknown_option_names_the_nearest():
+    assert message(QUICKSTART, "model=gtp2").endswith("smollm2-135m; did you mean gpt2?")
+
+
+def test_a_missing_job_file_names_the_nearest():
+    path = QUICKSTART.with_name("quickstar.yaml")
+    assert message(path) == f"job file {path}: no such file; did you mean quickstart.yaml?"
+
+
+FILES = {
+    "a: 1\nb: [1\nc: 2\n": "{file}, line 3: no valid YAML: expected ',' or ']', but got ':'",
+    "a: 1\na: 2\n": "{file}, line 2: no valid YAML: found duplicate key a",
+    "- a\n": "{file}: holds a list; allowed is a mapping of keys",
+    "1: a\n": "{file}: the key 1 is not allowed; allowed is text",
+    "": f"name: missing; allowed is {NAME} (and 3 more)",
+    "defaults: 3\n": "defaults: 3 is not allowed; allowed is a list",
+    "defaults: [{model: 3}]\n": (
+        "defaults: model: 3 is not allowed; allowed is an option or a list of options"
+    ),
+    "defaults: [{modle: gpt2}]\n": (
+        "defaults: no group 'modle'; allowed: model, corpus, suite, condition, cluster; "
+        "did you mean model?"
+    ),
+    "defaults: [job]\n": "defaults: 'job' is not allowed; a job file built on itself",
+    "defaults: [jobb]\n": "defaults: no job file 'jobb' to build on; did you mean job?",
+}
+
+
+@pytest.mark.parametrize("text", FILES)
+def test_a_broken_job_file_says_where(text, tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text(text)
+    assert message(file) == FILES[text].format(file=file)
+
+
+def test_a_job_file_that_is_no_text_is_an_error(tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    assert message(file).startswith(f"{file}: cannot be read: 'utf-8' codec")
+
+
+def test_a_job_file_with_another_ending_is_an_error(tmp_path):
+    file = tmp_path / "job.yml"
+    file.touch()
+    assert message(file) == f"job file {file}: the ending '.yml' is not allowed; use .yaml"
+
+
+def test_a_broken_option_file_is_named(tmp_path):
+    option = tmp_path / "conf" / "model" / "mine.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("mine: {path: x\n")
+    file = tmp_path / "job.yaml"
+    file.write_text("defaults: [{model: mine}]\n")
+    assert message(file).startswith(f"{option}, line 2: no valid YAML")
+
+
+def test_plain_data_is_checked_with_the_same_messages():
+    with pytest.raises(UserError, match=r"^name: missing; .* \(and 3 more\)$"):
+        validate_job({})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["suite.blimp.source.kind=file"],
+            "suite.blimp.source.path: missing; allowed is text that is not empty",
+        ),
+        (
+            ["suite.blimp.source={kind:file,path:x}", "suite.blimp.source.split=test"],
+            "suite.blimp.source.split: unknown key (value 'test'); allowed: kind, path",
+        ),
+    ],
+)
+def test_a_change_of_kind_asks_for_its_own_keys_and_rejects_foreign_ones(overrides, expected):
+    assert message(BLIMP, *overrides) == expected
