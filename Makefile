@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check lint slow clean
+.PHONY: help setup demo test check lint slow bench clean
 
 help:
 	@echo "make setup   virtual environment in $(VENV), pinned versions"
@@ -11,6 +11,7 @@ help:
 	@echo "make test    all fast tests, real models and real Ray included"
 	@echo "make check   lint, types and tests"
 	@echo "make slow    simulation studies of the statistics (minutes)"
+	@echo "make bench   the scoring engine against other ways to do the same (tens of minutes)"
 
 setup: $(VENV)/.installed
 
@@ -35,6 +36,15 @@ check: lint test
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Other libraries to compare with, beside the pinned versions and never in their place.
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .ci/constraints.txt --editable '.[dev,bench]'
+	touch $@
+
+bench: $(VENV)/.bench
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from sweeper.aggregate import estimate, levels, seed_effects
+from sweeper.aggregate import estimate, levels, seed_effects, with_outcomes
 from sweeper.errors import UserError
 from sweeper.run.execute import execute
 from sweeper.run.queue import GivenUp
@@ -50,7 +50,7 @@ class Run:
         return manifest
 
     def table(self, name: str) -> pd.DataFrame:
-        """The run's committed rows of a table of the store: items, cells, neurons, conditions."""
+        """The run's committed rows of a table: items, tokens, cells, neurons, conditions."""
         self.store.refresh()
         manifest = self.manifest()
         column = "condition_key" if name == "conditions" else "cell_key"
@@ -58,12 +58,15 @@ class Run:
         rows: pd.DataFrame = self.store.table(name, keys).to_pandas()
         return rows
 
+    def _items(self) -> pd.DataFrame:
+        return with_outcomes(self.table("items"), self.table("outcomes"))
+
     def estimates(self) -> pd.DataFrame:
         """Effects against the baseline with intervals; one row per ``records.Estimate``."""
         statistics = self.job.statistics
         return estimate(
             self.manifest(),
-            self.table("items"),
+            self._items(),
             self.table("cells"),
             confidence=statistics.confidence,
             resamples=statistics.resamples,
@@ -74,7 +77,7 @@ class Run:
         statistics = self.job.statistics
         return levels(
             self.manifest(),
-            self.table("items"),
+            self._items(),
             confidence=statistics.confidence,
             resamples=statistics.resamples,
         )
@@ -93,7 +96,7 @@ class Run:
         from sweeper.report.write import write_report
 
         target = self.folder.report_folder() if folder is None else folder
-        estimates, draws = self.estimates(), seed_effects(self.manifest(), self.table("items"))
+        estimates, draws = self.estimates(), seed_effects(self.manifest(), self._items())
         self.folder.write_estimates(estimates)
         data = collect(self.store, self.folder, estimates, self.levels(), draws)
         try:

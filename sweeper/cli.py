@@ -138,6 +138,18 @@ def doctor(store: StoreOption = "results") -> None:
     raise typer.Exit(0 if check_machine(store, out) else 1)
 
 
+@app.command(
+    "lm-eval",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def lm_eval(context: typer.Context) -> None:
+    """Run lm-evaluation-harness, which then has the model "sweeper"; takes its arguments."""
+    from sweeper.score.harness.__main__ import run as run_harness
+
+    run_harness(context.args)
+
+
 def _load(job: Path, overrides: list[str] | None) -> "JobSpec":
     from sweeper.spec import load_job
 

@@ -25,7 +25,7 @@ from sweeper.run.progress import duration
 from sweeper.run.queue import GivenUp
 from sweeper.run.resolve import resolve_conditions
 from sweeper.run.speed import Speeds
-from sweeper.run.sweep import Sweep, gpus_per_worker, local_workers, prepare
+from sweeper.run.sweep import Sweep, gpus_per_worker, prepare
 from sweeper.spec import model_option
 from sweeper.spec.job import JobSpec
 from sweeper.spec.model import ModelSpec
@@ -39,7 +39,7 @@ ASSUMED_ICC = 0.05
 def plan(job: JobSpec, measure: bool | None, out: Console, err: Console) -> None:
     """Print what a job will do: cells, units, time, and the effects that it can detect."""
     sweep = prepare(job, lambda text: err.print(text, markup=False))
-    workers = local_workers(job)
+    workers = sweep.num_workers
     speeds = Speeds(job.cluster.cpus_per_worker, gpus_per_worker(job))
     rows = []
     for checkpoint in sweep.checkpoints:
@@ -116,8 +116,7 @@ def _power_table(sweep: Sweep) -> Table:
         effect = minimal_detectable_effect(
             facts.num_items, facts.num_clusters, paired_accuracy_sd(), ASSUMED_ICC, confidence
         )
-        is_accuracy = sweep.job.suite[name].kind == "minimal_pairs"
-        shown = f"{effect:.3f}" if is_accuracy else "not an accuracy"
+        shown = f"{effect:.3f}" if facts.has_accuracy else "not an accuracy"
         table.add_row(name, str(facts.num_items), str(facts.num_clusters), shown)
     return table
 

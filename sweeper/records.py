@@ -50,6 +50,8 @@ class Checkpoint:
     dtype: Literal["float32", "bfloat16", "float16"]
     attention: Literal["sdpa", "eager"]
     device: Literal["cpu", "cuda"]
+    num_parameters: int = 0
+    """From the shape, within a few percent; 0 in runs of versions that did not note it."""
 
     def identity(self) -> dict[str, Any]:
         """The ingredients of a cell key that belong to the model (names are not among them)."""
@@ -79,9 +81,13 @@ class Condition:
 
     @property
     def key(self) -> str:
-        """Content hash of what is done to which neurons; the name and the seed are not part."""
+        """Content hash of what is done to which neurons; the name and the seed are not part.
+
+        ``allow_unchanged`` is: what one job takes for a result is an error to another.
+        """
         sets = {str(layer): list(chosen) for layer, chosen in sorted(self.neurons.items())}
-        return content_hash({"operation": self.operation, "neurons": sets})
+        allowed = {"allow_unchanged": True} if self.allow_unchanged else {}
+        return content_hash({"operation": self.operation, "neurons": sets, **allowed})
 
     @property
     def num_neurons(self) -> int:
@@ -100,6 +106,8 @@ class TaskFacts:
     """Expected token positions of one pass, guessed from characters."""
     num_items: int
     num_clusters: int
+    has_accuracy: bool = True
+    """Whether items are right or wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +208,7 @@ class Estimate:
     revision: str
     task: str
     metric: str
-    """``accuracy``, ``margin`` (nats) or ``nll`` (nats per token)."""
+    """``accuracy``, ``margin`` (nats), ``nll`` (nats per token), or a metric of a harness task."""
     group: str
     """Phenomenon, or "all"."""
     condition: str

@@ -4,10 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tiny_models import build_tiny
-
-from sweeper.models import resolve, weights_folder
-from sweeper.spec.model import ModelSpec
+from tiny_models import build_tiny, load_folder
 
 if TYPE_CHECKING:
     from sweeper.models.loading import LoadedModel
@@ -24,15 +21,6 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder 'shared' with evaluation data does not lie beside the project")
     return folder
-
-
-def load_folder(name: str, folder: Path) -> "LoadedModel":
-    """A local folder as a loaded model, by the product's own way."""
-    from sweeper.models.loading import load
-
-    spec = ModelSpec(path=str(folder))
-    checkpoint = resolve(name, spec, "cpu")
-    return load(checkpoint, spec, weights_folder(checkpoint, spec))
 
 
 @pytest.fixture(scope="session")

@@ -9,18 +9,22 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sweeper"
 
 ROOMS = {
     "errors": set(),
+    "atomic": set(),
     "records": set(),
     "layout": {"records", "errors"},
     "spec": {"records", "errors"},
     "plan": {"spec", "records", "errors"},
-    "models": {"spec", "records", "errors"},
+    "models": {"spec", "records", "errors", "atomic"},
     "clamp": {"models", "records", "errors"},
     "score": {"models", "clamp", "spec", "records", "errors"},
     "neurons": {"models", "clamp", "score", "records", "errors"},
-    "store": {"records", "layout", "errors"},
-    "run": {"plan", "spec", "models", "clamp", "score", "neurons", "store", "records", "errors"},
+    "store": {"records", "layout", "errors", "atomic"},
+    "run": {
+        *("plan", "spec", "models", "clamp", "score", "neurons", "store"),
+        *("records", "errors", "atomic"),
+    },
     "aggregate": {"store", "records", "errors"},
-    "report": {"aggregate", "store", "records", "errors"},
+    "report": {"aggregate", "store", "records", "errors", "atomic"},
     "api": {"spec", "run", "store", "aggregate", "report", "records", "errors"},
 }
 """Room -> the rooms that it may import; the command line may import all."""

@@ -1,5 +1,8 @@
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweeper.models.loading import LoadedModel
 
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 _COMMON = {"vocab_size": 128, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
@@ -43,6 +46,17 @@ def build_tiny(model_type: str, folder: Path, *, seed: int = 0, **changes: Any) 
     model.save_pretrained(folder)
     save_tokenizer(folder)
     return folder
+
+
+def load_folder(name: str, folder: Path, **options: str) -> "LoadedModel":
+    """A local folder as a loaded model, by the product's own way."""
+    from sweeper.models import resolve, weights_folder
+    from sweeper.models.loading import load
+    from sweeper.spec.model import ModelSpec
+
+    spec = ModelSpec.model_validate({"path": str(folder), **options})
+    checkpoint = resolve(name, spec, "cpu")
+    return load(checkpoint, spec, weights_folder(checkpoint, spec))
 
 
 def save_tokenizer(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """From rows of items to effects with intervals; numpy, scipy and pandas only."""
 
+from sweeper.aggregate.contrasts import with_outcomes
 from sweeper.aggregate.estimates import estimate
 from sweeper.aggregate.levels import Level, levels
 from sweeper.aggregate.power import minimal_detectable_effect, paired_accuracy_sd
@@ -13,4 +14,5 @@ __all__ = [
     "minimal_detectable_effect",
     "paired_accuracy_sd",
     "seed_effects",
+    "with_outcomes",
 ]

@@ -22,8 +22,11 @@ ALL = "all"
 METRICS: dict[str, tuple[str, ...]] = {
     "minimal_pairs": ("accuracy", "margin"),
     "perplexity": ("nll",),
+    "lm_eval": ("accuracy", "margin", "nll"),
 }
-"""Metrics of each kind of task."""
+"""Metrics of each kind of task; of a harness task those that its documents have."""
+OUTCOME = "outcome "
+"""What the columns of further metrics begin with (``with_outcomes``)."""
 _COLUMNS = {"accuracy": "correct", "margin": "margin", "nll": "logprob"}
 
 
@@ -130,7 +133,21 @@ class ItemTable:
                 NaN or infinite.
         """
         rows = self._align(cell_keys)
-        return {metric: self._panel(rows, metric) for metric in METRICS[task_kind]}
+        metrics = self._present(rows) if task_kind == "lm_eval" else METRICS[task_kind]
+        return {metric: self._panel(rows, metric) for metric in metrics}
+
+    def _present(self, rows: IntArray) -> list[str]:
+        """Metrics that every one of a harness task's documents has, in every cell."""
+        here = self._items.iloc[np.unique(rows)]
+        full = set(here.columns[here.notna().all()])
+        found = [metric for metric in METRICS["lm_eval"] if _COLUMNS[metric] in full]
+        if "margin" in found and "nll" in found:
+            # The log-probability of the right one of given answers is no perplexity.
+            found.remove("nll")
+        further = [name.removeprefix(OUTCOME) for name in sorted(full) if name.startswith(OUTCOME)]
+        # ``correct`` is the harness's ``acc``.
+        known = {*found, "acc"} if "accuracy" in found else set(found)
+        return found + [metric for metric in further if metric not in known]
 
     def _index_items(self) -> None:
         """Number the items by (group, cluster, item_id) in sorted order."""
@@ -173,7 +190,7 @@ class ItemTable:
         )
 
     def _panel(self, rows: IntArray, metric: str) -> Panel:
-        values = self._numbers(_COLUMNS[metric], rows)
+        values = self._numbers(_COLUMNS.get(metric, OUTCOME + metric), rows)
         weights = np.ones(rows.shape[1])
         if metric == "nll":
             tokens = self._numbers("num_tokens", rows)
@@ -197,6 +214,21 @@ class ItemTable:
             cell = self._items["cell_key"].iloc[rows[int(np.argmax(bad)), 0]]
             raise ValueError(f"items.{column} of cell {cell} holds missing or non-finite values")
         return numbers
+
+
+def with_outcomes(items: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Give items a column for every further metric that is a mean over items, null where absent.
+
+    Args:
+        items: rows of the table ``items``.
+        outcomes: rows of the table ``outcomes``.
+    """
+    averaged = outcomes[outcomes["averaged"].astype(bool)]
+    if averaged.empty:
+        return items
+    place = ["cell_key", "item_id"]
+    wide = averaged.pivot(index=place, columns="metric", values="value").add_prefix(OUTCOME)
+    return items.merge(wide, left_on=place, right_index=True, how="left")
 
 
 def _factorise(items: pd.DataFrame, column: str) -> tuple[IntArray, list[str]]:

@@ -18,7 +18,7 @@ class Level:
     revision: str
     task: str
     metric: str
-    """``accuracy``, ``margin`` (nats) or ``nll`` (nats per token)."""
+    """``accuracy``, ``margin`` (nats), ``nll`` (nats per token), or a metric of a harness task."""
     group: str
     condition: str
     operation: str | None

@@ -49,7 +49,7 @@ def clamped(model: LoadedModel, condition: Condition) -> Iterator[ClampCount]:
     count = ClampCount()
     handles: list[Any] = []
     try:
-        for site, chosen in _targets(model, condition):
+        for site, chosen in targets(model, condition):
             hook = _hook(OPERATIONS[str(condition.operation)], site, chosen, count)
             handles.append(site.pre_activation.register_forward_hook(hook))
         yield count
@@ -58,7 +58,12 @@ def clamped(model: LoadedModel, condition: Condition) -> Iterator[ClampCount]:
             handle.remove()
 
 
-def _targets(model: LoadedModel, condition: Condition) -> list[tuple[MlpSite, Sequence[int]]]:
+def targets(model: LoadedModel, condition: Condition) -> list[tuple[MlpSite, Sequence[int]]]:
+    """The sites that a condition clamps, with the neurons of each; none for a baseline.
+
+    Raises:
+        ValueError: an unknown operation, or a layer or neuron that the model lacks.
+    """
     if condition.operation is None:
         return []
     if condition.operation not in OPERATIONS:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeper.errors import UserError
@@ -23,6 +23,10 @@ class Family:
     activation: str
     output: str
     """The projection back to the residual stream."""
+    final: tuple[str, ...] = ("norm",)
+    """What follows the last layer, inside the decoder; those that a model lacks are None there."""
+    mask_by_layer_type: bool = False
+    """The decoder takes ``{"full_attention": mask, "sliding_attention": mask}``."""
     up: str | None = None
     """The projection that the activated gate is multiplied with; None where there is none, and
     where it is the second half of ``pre_activation`` (``fused_gate``)."""
@@ -35,6 +39,7 @@ class Family:
     width_key: str = "intermediate_size"
     """Configuration key of the number of MLP units in a layer."""
     hidden_key: str = "hidden_size"
+    heads_key: str = "num_attention_heads"
     width_multiple: int | None = None
     """MLP units per hidden unit where ``width_key`` is absent or null."""
     context_key: str = "max_position_embeddings"
@@ -56,26 +61,32 @@ _GATED = Family(
     gated=True,
 )
 
+_TYPED_LAYERS = replace(_GATED, mask_by_layer_type=True)
+
 FAMILIES: Mapping[str, Family] = {
     "gpt2": Family(
         layers="transformer.h",
+        final=("ln_f",),
         pre_activation="mlp.c_fc",
         activation="mlp.act",
         output="mlp.c_proj",
         num_layers_key="n_layer",
         width_key="n_inner",
         hidden_key="n_embd",
+        heads_key="n_head",
         width_multiple=4,
         context_key="n_positions",
     ),
     "gpt_neox": Family(
         layers="gpt_neox.layers",
+        final=("final_layer_norm",),
         pre_activation="mlp.dense_h_to_4h",
         activation="mlp.act",
         output="mlp.dense_4h_to_h",
     ),
     "opt": Family(
         layers="model.decoder.layers",
+        final=("final_layer_norm", "project_out"),
         pre_activation="fc1",
         activation="activation_fn",
         output="fc2",
@@ -83,10 +94,11 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "llama": _GATED,
     "mistral": _GATED,
-    "qwen2": _GATED,
-    "qwen3": _GATED,
+    "qwen2": _TYPED_LAYERS,
+    "qwen3": _TYPED_LAYERS,
     "gemma2": Family(
         layers="model.layers",
+        mask_by_layer_type=True,
         pre_activation="mlp.gate_proj",
         activation="mlp.act_fn",
         output="mlp.down_proj",
@@ -97,6 +109,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "gemma3_text": Family(
         layers="model.layers",
+        mask_by_layer_type=True,
         pre_activation="mlp.gate_proj",
         activation="mlp.act_fn",
         output="mlp.down_proj",
@@ -106,6 +119,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "phi": Family(
         layers="model.layers",
+        final=("final_layernorm",),
         pre_activation="mlp.fc1",
         activation="mlp.activation_fn",
         output="mlp.fc2",
@@ -155,15 +169,20 @@ def dimensions(family: Family, config: Mapping[str, Any]) -> Dimensions:
     """
     width = config.get(family.width_key)
     if width is None and family.width_multiple is not None:
-        width = family.width_multiple * _size(config, family.hidden_key)
+        width = family.width_multiple * size_of(config, family.hidden_key)
     return Dimensions(
-        num_layers=_size(config, family.num_layers_key),
-        num_neurons=_size({**config, family.width_key: width}, family.width_key),
-        context=_size(config, family.context_key),
+        num_layers=size_of(config, family.num_layers_key),
+        num_neurons=size_of({**config, family.width_key: width}, family.width_key),
+        context=size_of(config, family.context_key),
     )
 
 
-def _size(config: Mapping[str, Any], key: str) -> int:
+def size_of(config: Mapping[str, Any], key: str) -> int:
+    """A size of a ``config.json``.
+
+    Raises:
+        UserError: it is missing or no positive whole number.
+    """
     value = config.get(key)
     if not isinstance(value, int) or value < 1:
         raise UserError(f"config.json: {key} is {value!r}, a positive whole number is needed")

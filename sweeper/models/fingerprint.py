@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from sweeper.atomic import write_atomically
 from sweeper.errors import UserError
 from sweeper.models.cache import cache_folder
 
@@ -68,7 +67,7 @@ def file_sha256(path: Path) -> str:
         return str(known["sha256"])
     digest = _read_sha256(path)
     if _state(path) == before:
-        _write_note(note, json.dumps({"state": before, "sha256": digest}))
+        write_atomically(note, json.dumps({"state": before, "sha256": digest}).encode())
     return digest
 
 
@@ -94,10 +93,3 @@ def _read_note(note: Path) -> dict[str, object] | None:
     except FileNotFoundError:
         return None
     return content
-
-
-def _write_note(note: Path, text: str) -> None:
-    note.parent.mkdir(parents=True, exist_ok=True)
-    aside = note.with_suffix(f".{uuid.uuid4().hex[:8]}")
-    aside.write_text(text)
-    os.replace(aside, note)

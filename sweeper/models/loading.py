@@ -97,7 +97,10 @@ class LoadedModel:
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """Output head on hidden states (..., D): float32 logits (..., V), bias and cap included."""
-        logits: Tensor = self.head(hidden_ND)
+        return self.capped(self.head(hidden_ND))
+
+    def capped(self, logits: Tensor) -> Tensor:
+        """What the head puts out, as float32 logits; any shape."""
         if self.soft_cap is not None:  # before the cast: rounded as the plain model rounds
             logits = torch.tanh(logits / self.soft_cap) * self.soft_cap
         return logits.float()

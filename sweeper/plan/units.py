@@ -1,22 +1,48 @@
 """Cells that are worth doing together, in units of a wanted length."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from sweeper.records import Cell, Unit, content_hash
 
 UNITS_PER_WORKER = 4
 
+WORTH_SHARING = 0.2
+"""A cell joins a unit that is full otherwise if this part of its work is done there already."""
 
-def group_cells(cells: Iterable[Cell], max_cost: float) -> Iterator[tuple[Cell, ...]]:
-    """Pack cells of one checkpoint and task, in order, into groups of at most ``max_cost``.
+LONGER = 8
+"""How many times longer than wanted a unit may get by cells that are worth sharing."""
 
-    A cell above ``max_cost`` is a group of its own: cells are never divided. Cells with the same
+Shared = Callable[[Cell, Cell], float]
+"""Part of the second cell's work that the first one has in common with it, 0 to 1."""
+
+
+def _nothing_shared(_first: Cell, _second: Cell) -> float:
+    return 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitLimits:
+    """Most work of one unit, in token positions."""
+
+    cost: float
+    sharing: float
+    """While further cells share much with the one before."""
+
+
+def group_cells(
+    cells: Iterable[Cell], limits: UnitLimits, shared: Shared = _nothing_shared
+) -> Iterator[tuple[Cell, ...]]:
+    """Pack cells of one checkpoint and task, in order, into groups within the limits.
+
+    A cell above the limit is a group of its own: cells are never divided. Cells with the same
     key (two names for the same condition) are computed once.
 
     Args:
-        cells: cells of any checkpoints and tasks.
-        max_cost: most work of a group, in token positions.
+        cells: cells of any checkpoints and tasks; those that share work next to one another.
+        limits: most work of a group. What is shared counts once.
+        shared: which part of a cell's work is shared with the one before.
     """
 
     def place(cell: Cell) -> tuple[str, str, str, str]:
@@ -24,42 +50,50 @@ def group_cells(cells: Iterable[Cell], max_cost: float) -> Iterator[tuple[Cell, 
 
     distinct = {cell.key: cell for cell in cells}
     for _, members in groupby(sorted(distinct.values(), key=place), key=place):
-        yield from _pack(list(members), max_cost)
+        yield from _pack(list(members), limits, shared)
 
 
-def _pack(cells: Sequence[Cell], max_cost: float) -> Iterator[tuple[Cell, ...]]:
+def _pack(cells: Sequence[Cell], limits: UnitLimits, shared: Shared) -> Iterator[tuple[Cell, ...]]:
     group: list[Cell] = []
     cost = 0.0
     for cell in cells:
-        if group and cost + cell.cost > max_cost:
+        part = shared(group[-1], cell) if group else 0.0
+        limit = limits.sharing if part >= WORTH_SHARING else limits.cost
+        if group and cost + cell.cost * (1 - part) > limit:
             yield tuple(group)
-            group, cost = [], 0.0
+            group, cost, part = [], 0.0, 0.0
         group.append(cell)
-        cost += cell.cost
+        cost += cell.cost * (1 - part)
     if group:
         yield tuple(group)
 
 
 def make_units(
-    cells: Iterable[Cell], max_cost: float, build: Callable[[str, tuple[Cell, ...]], Unit]
+    cells: Iterable[Cell],
+    limits: UnitLimits,
+    build: Callable[[str, tuple[Cell, ...]], Unit],
+    shared: Shared = _nothing_shared,
 ) -> list[Unit]:
     """Group cells and build a unit of each group; its id is a hash of its cells' keys."""
     return [
         build(content_hash([cell.key for cell in group])[:16], group)
-        for group in group_cells(cells, max_cost)
+        for group in group_cells(cells, limits, shared)
     ]
 
 
-def max_unit_cost(total: float, rate: float, unit_seconds: float, workers: int) -> float:
-    """Most work of one unit, in token positions.
+def unit_limits(total: float, rate: float, unit_seconds: float, workers: int) -> UnitLimits:
+    """How much work goes into one unit.
 
-    As long as the job wants its units, but at least ``UNITS_PER_WORKER`` for each worker, so that
-    the last one does not keep the others waiting.
+    As much as takes the time that the job wants for a unit, or a few times longer where that
+    saves work, but at least ``UNITS_PER_WORKER`` units for each worker, so that the last one does
+    not keep the others waiting.
 
     Args:
-        total: work to divide.
+        total: work to divide, in token positions.
         rate: token positions per second of one worker.
         unit_seconds: wanted length of a unit.
         workers: number of workers.
     """
-    return min(rate * unit_seconds, total / (UNITS_PER_WORKER * workers))
+    most = total / (UNITS_PER_WORKER * workers)
+    wanted = rate * unit_seconds
+    return UnitLimits(cost=min(wanted, most), sharing=min(wanted * LONGER, most))

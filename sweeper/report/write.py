@@ -1,9 +1,9 @@
 """Write a whole report into a folder."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweeper.atomic import write_atomically
 from sweeper.report.data import ESTIMATE_COLUMNS, ReportData, complete
 from sweeper.report.figures import Figure, all_figures, save
 from sweeper.report.html import render
@@ -42,14 +42,7 @@ def write_report(folder: Path, data: ReportData) -> ReportPaths:
         paths += files.values()
     estimates = complete(data.estimates, ESTIMATE_COLUMNS)
     html, csv, markdown = (folder / f for f in ("report.html", "estimates.csv", "estimates.md"))
-    _replace(csv, estimates.to_csv(index=False))
-    _replace(markdown, markdown_table(effect_rows(estimates)))
-    _replace(html, render(data, drawn))
+    write_atomically(csv, estimates.to_csv(index=False).encode())
+    write_atomically(markdown, markdown_table(effect_rows(estimates)).encode())
+    write_atomically(html, render(data, drawn).encode())
     return ReportPaths(html=html, csv=csv, markdown=markdown, figures=tuple(paths))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write aside, then rename: readers see the old file or the new one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

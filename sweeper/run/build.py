@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from sweeper.plan.units import make_units
+from sweeper.plan.sharing import layers_shared, neighbours
+from sweeper.plan.units import UnitLimits, make_units
 from sweeper.records import Cell, CellStatus, Checkpoint, Condition, Unit
 from sweeper.run.manifest import conditions_table
 from sweeper.run.rows import arrow
@@ -40,7 +41,7 @@ def score_units(
     cells: Sequence[Cell],
     conditions: Sequence[Condition],
     store: Store,
-    max_cost: float,
+    limits: UnitLimits,
 ) -> list[Unit]:
     """Group a checkpoint's cells into units; their neuron sets are written to the store first.
 
@@ -50,7 +51,7 @@ def score_units(
         cells: what is to be computed.
         conditions: the checkpoint's conditions; those of the cells are among them.
         store: where workers and readers find the neuron sets.
-        max_cost: most work of a unit, in token positions.
+        limits: most work of a unit.
     """
     wanted = {cell.condition_key for cell in cells}
     needed = {c.key: c for c in conditions if c.key in wanted}
@@ -60,7 +61,13 @@ def score_units(
         here = [needed[key] for key in dict.fromkeys(str(cell.condition_key) for cell in group)]
         return _score_unit(sweep, checkpoint, name, group, here, attempt)
 
-    return make_units(cells, max_cost, build)
+    num_layers = checkpoint.num_layers
+
+    def shared(first: Cell, second: Cell) -> float:
+        pair = needed[str(first.condition_key)], needed[str(second.condition_key)]
+        return layers_shared(*pair, num_layers) / num_layers
+
+    return make_units(neighbours(cells, needed, num_layers), limits, build, shared)
 
 
 def _score_unit(

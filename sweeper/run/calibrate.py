@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sweeper.errors import UserError
-from sweeper.records import Checkpoint
+from sweeper.records import Checkpoint, Condition
 from sweeper.spec.model import ModelSpec
 
 SECONDS = 3.0
@@ -49,19 +49,23 @@ def measure(request: Mapping[str, Any]) -> float:
 
     from sweeper.models.loading import load
     from sweeper.models.source import weights_folder
-    from sweeper.score.logprobs import TokenBudget, token_logprobs
+    from sweeper.score.engine import score_texts
+    from sweeper.score.memory import TokenBudget, first_budget
+    from sweeper.score.texts import Texts
 
     torch.set_num_threads(request["threads"])
     checkpoint, spec = Checkpoint(**request["checkpoint"]), ModelSpec(**request["spec"])
     model = load(checkpoint, spec, weights_folder(checkpoint, spec))
     length = min(LENGTH, checkpoint.context)
     vocabulary = model.model.config.get_text_config().vocab_size
-    num_rows = max(min(spec.max_batch_tokens, 1024) // length, 1)
+    positions = first_budget(model, spec)
+    num_rows = max(min(positions, 1024) // length, 1)
     rows = np.random.default_rng(0).integers(vocabulary, size=(num_rows, length)).tolist()
-    token_logprobs(model, rows, TokenBudget(spec.max_batch_tokens))
+    baseline = Condition(name="baseline", seed=None, operation=None)
+    score_texts(model, Texts(rows=rows), [baseline], TokenBudget(positions))
     begin, passes = time.monotonic(), 0
     while time.monotonic() - begin < SECONDS:
-        token_logprobs(model, rows, TokenBudget(spec.max_batch_tokens))
+        score_texts(model, Texts(rows=rows), [baseline], TokenBudget(positions))
         passes += 1
     return passes * num_rows * length / (time.monotonic() - begin)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sweeper.plan.cells import num_score_cells, score_cells
-from sweeper.plan.units import max_unit_cost
+from sweeper.plan.units import unit_limits
 from sweeper.records import Cell, Checkpoint, Condition
 from sweeper.run.build import census_unit, score_units
 from sweeper.run.executor import Event, Executor, Finished, Lost
@@ -23,7 +23,7 @@ from sweeper.run.remaining import Remaining
 from sweeper.run.resolve import resolve_conditions
 from sweeper.run.rows import Rows
 from sweeper.run.speed import Speeds
-from sweeper.run.sweep import Sweep, expected_cost, local_workers
+from sweeper.run.sweep import Sweep, expected_cost
 from sweeper.store import Store, new_attempt_name
 from sweeper.store.runs import RunFolder
 
@@ -74,7 +74,7 @@ class Driver:
         self._computed: set[str] = set()
         self._reused: set[str] = set()
         self._workers: list[str] = []
-        self._num_workers = local_workers(sweep.job)
+        self._num_workers = sweep.num_workers
 
     def run(self) -> RunResult:
         """Compute everything that the store lacks; workers start only if that is anything.
@@ -164,8 +164,8 @@ class Driver:
         rate = self._speeds.rate(checkpoint)
         cluster = self._sweep.job.cluster
         total = sum(cell.cost for cell in pending)
-        max_cost = max_unit_cost(total, rate, cluster.unit_seconds, self._num_workers)
-        units = score_units(self._sweep, checkpoint, pending, conditions, self._store, max_cost)
+        limits = unit_limits(total, rate, cluster.unit_seconds, self._num_workers)
+        units = score_units(self._sweep, checkpoint, pending, conditions, self._store, limits)
         self._queue.add(units, rate)
 
     def _dispatch(self) -> None:

@@ -54,7 +54,7 @@ def _drive(
     sweep: Sweep, store: Store, folder: RunFolder, heartbeat: Heartbeat, console: Console
 ) -> RunResult:
     cluster, gpus = sweep.job.cluster, gpus_per_worker(sweep.job)
-    executor = make_executor(sweep.job, store.uri)
+    executor = make_executor(sweep, store.uri)
     tally = Tally(cells_expected=expected_cells(sweep))
     speeds = Speeds(cluster.cpus_per_worker, gpus)
     try:
@@ -66,21 +66,24 @@ def _drive(
         executor.stop()
 
 
-def make_executor(job: JobSpec, store: str) -> Executor:
+def make_executor(sweep: Sweep, store: str) -> Executor:
     """The executor that the job names, not yet started."""
-    cluster = job.cluster
+    job, cluster = sweep.job, sweep.job.cluster
     if cluster.executor == "in_process":
         return InProcessExecutor(store, job.name, cluster.cpus_per_worker)
     # Here: Ray takes a second to import, and an in-process run does without it.
     from sweeper.run.ray_executor import RayExecutor
 
+    gpus = gpus_per_worker(job)
+    # Ray knows its nodes' cores and GPUs; how many models this machine's memory holds, we know.
+    as_fit = cluster.workers == "auto" and (cluster.address != "local" or gpus > 0)
     return RayExecutor(
         store,
         job.name,
         address=cluster.address,
-        workers=None if cluster.workers == "auto" else cluster.workers,
+        workers=None if as_fit else sweep.num_workers,
         cpus=cluster.cpus_per_worker,
-        gpus=gpus_per_worker(job),
+        gpus=gpus,
     )
 
 

@@ -46,13 +46,18 @@ class Rows:
     load_seconds: float = 0.0
     done: list[str] = field(default_factory=list)
     num_tokens: int = 0
-    _tables: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
+    _tables: dict[str, list[pa.Table]] = field(default_factory=dict)
     _cells: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, table: str, frame: pd.DataFrame, facts: Mapping[str, Any]) -> None:
-        """Take a computed cell's rows and its row of the table ``cells``."""
+    def add(self, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]) -> None:
+        """Take a computed cell's rows by table, and its row of the table ``cells``."""
         key = facts["cell_key"]
-        self._tables.setdefault(table, []).append(frame.assign(cell_key=key))
+        # Converted at once: Arrow rows are smaller, and a frame that does not fit fails alone.
+        fitting = {
+            name: arrow(frame.assign(cell_key=key), TABLES[name]) for name, frame in tables.items()
+        }
+        for name, table in fitting.items():
+            self._tables.setdefault(name, []).append(table)
         self._cells.append(dict(facts))
         self.num_tokens += facts["num_tokens"]
         self.done.append(key)
@@ -71,10 +76,7 @@ class Rows:
 
     def commit(self, writer: Writer) -> None:
         """Write all tables, then the marker that makes them visible."""
-        tables = {
-            name: arrow(pd.concat(frames, ignore_index=True), TABLES[name])
-            for name, frames in self._tables.items()
-        }
+        tables = {name: pa.concat_tables(parts) for name, parts in self._tables.items()}
         cells = pd.DataFrame([self._described(row) for row in self._cells])
         tables["cells"] = arrow(cells, TABLES["cells"])
         status: dict[str, CellStatus] = {row["cell_key"]: row["status"] for row in self._cells}

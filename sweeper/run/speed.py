@@ -1,13 +1,11 @@
 """How fast workers are: remembered from measurements, guessed before the first one."""
 
-import json
-import os
-import secrets
 from pathlib import Path
 
 from sweeper.models import cache_folder
 from sweeper.plan.cost import guessed_rate
 from sweeper.records import Checkpoint, Outcome, Unit, content_hash
+from sweeper.run.remembered import read_numbers, write_numbers
 
 SMOOTHING = 0.3
 
@@ -28,15 +26,7 @@ class Speeds:
         """
         self._cpus, self._gpus = cpus, gpus
         self._file = cache_folder() / "speeds.json" if file is None else file
-        self._known = self._read()
-
-    def _read(self) -> dict[str, float]:
-        try:
-            content = json.loads(self._file.read_text())
-        except (OSError, ValueError):
-            return {}
-        known = content.items() if isinstance(content, dict) else ()
-        return {key: rate for key, rate in known if isinstance(rate, float) and rate > 0}
+        self._known = read_numbers(self._file)
 
     def _key(self, checkpoint: Checkpoint) -> str:
         worker = {"device": checkpoint.device, "cpus": self._cpus, "gpus": self._gpus}
@@ -66,7 +56,4 @@ class Speeds:
 
     def save(self) -> None:
         """Write what is known, all at once."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._file.with_name(f".{self._file.name}.{secrets.token_hex(4)}")
-        aside.write_text(json.dumps(self._known, indent=1))
-        os.replace(aside, self._file)
+        write_numbers(self._file, self._known)

@@ -13,13 +13,14 @@ from sweeper.errors import UserError
 from sweeper.models.source import resolve
 from sweeper.plan.cells import census_cell, num_score_cells
 from sweeper.records import Cell, Checkpoint, TaskFacts
+from sweeper.run.workers import num_workers
 from sweeper.score import corpus as corpora
 from sweeper.score import pairs
 from sweeper.score.tasks import FACTS
 from sweeper.spec.condition import ByStatistic, ExplicitSet, RandomSet
 from sweeper.spec.corpus import CorpusSpec
 from sweeper.spec.job import JobSpec
-from sweeper.spec.task import MinimalPairsSpec, PerplexitySpec
+from sweeper.spec.task import LmEvalSpec, MinimalPairsSpec, PerplexitySpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Sweep:
     tasks: Mapping[str, TaskFacts]
     census_fingerprint: str | None
     """Fingerprint of the census' corpus; None where the job takes no census."""
+    num_workers: int
+    """Workers that an embedded run starts on this machine."""
 
     def census_cell(self, checkpoint: Checkpoint) -> Cell | None:
         """The checkpoint's census; None where the job takes none."""
@@ -81,6 +84,7 @@ def prepare(job: JobSpec, say: Callable[[str], Any] = lambda _: None) -> Sweep:
         checkpoints=tuple(checkpoints),
         tasks=task_facts(job),
         census_fingerprint=_census_fingerprint(job),
+        num_workers=num_workers(job, checkpoints, say),
     )
 
 
@@ -108,6 +112,11 @@ def _check_data(job: JobSpec) -> None:
     for name, task in job.suite.items():
         if isinstance(task, MinimalPairsSpec):
             pairs.check(task, f"suite.{name}")
+        elif isinstance(task, LmEvalSpec):
+            # Here: only jobs that name such a task wait for the harness.
+            from sweeper.score.harness.loading import check as check_harness
+
+            check_harness(task, f"suite.{name}")
 
 
 def _census_fingerprint(job: JobSpec) -> str | None:
@@ -172,13 +181,3 @@ def expected_cells(sweep: Sweep) -> int:
     """Cells of the whole job, censuses included; known before any neuron is chosen."""
     per_checkpoint = num_score_cells(sweep.job) + (sweep.census_fingerprint is not None)
     return per_checkpoint * len(sweep.checkpoints)
-
-
-def local_workers(job: JobSpec) -> int:
-    """Workers that an embedded run starts on this machine."""
-    cluster = job.cluster
-    if cluster.executor == "in_process":
-        return 1
-    if cluster.workers != "auto":
-        return cluster.workers
-    return max((os.cpu_count() or 1) // cluster.cpus_per_worker, 1)

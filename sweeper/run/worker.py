@@ -4,6 +4,7 @@ A plain class: executors run it in this process or in an actor of Ray.
 """
 
 import gc
+import logging
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,20 +12,32 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from sweeper.clamp.hooks import clamped
 from sweeper.models import weights_folder
 from sweeper.models.loading import LoadedModel, load
 from sweeper.neurons.census import census
 from sweeper.records import Cell, CellError, Condition, Outcome, Unit
+from sweeper.run.remembered import BatchSizes
 from sweeper.run.rows import Rows, cell_row
 from sweeper.score import corpus as corpora
+from sweeper.score.engine import score_texts
 from sweeper.score.fidelity import check_fidelity, noise_floor
-from sweeper.score.logprobs import TokenBudget, token_logprobs
-from sweeper.score.tasks import FACTS, PREPARE, PreparedTask, parse_corpus, parse_task
+from sweeper.score.memory import TokenBudget, first_budget
+from sweeper.score.tasks import (
+    FACTS,
+    PREPARE,
+    PreparedTask,
+    WithTables,
+    Writes,
+    parse_corpus,
+    parse_task,
+)
+from sweeper.score.texts import Scores
 from sweeper.score.tokens import Row, windows
 from sweeper.spec.corpus import CensusSpec
 from sweeper.spec.model import ModelSpec
 from sweeper.store import Writer, new_attempt_name, read_attempt
+
+_log = logging.getLogger("sweeper")
 
 
 class StaleDataError(RuntimeError):
@@ -41,7 +54,11 @@ class _Held:
 
     model: LoadedModel
     budget: TokenBudget
+    noted: int
+    """Size of the budget that this machine knows of."""
     tasks: dict[str, PreparedTask]
+    share: bool
+    """Whether the model takes tree attention."""
 
 
 class Worker:
@@ -79,17 +96,21 @@ class Worker:
             failed = [_cell_error(cell, error) for cell in unit.cells]
             return replace(self._answer(rows, begin, failed), loaded=False)
         rows.load_seconds = time.monotonic() - begin
-        compute = self._census if unit.cells[0].kind == "census" else self._score
-        errors: list[CellError] = []
-        for cell in unit.cells:
-            try:
-                compute(held, unit, cell, rows)
-            except torch.AcceleratorError:
-                # The device is unusable in this process from now on: the executor starts another.
-                raise
-            except Exception as error:
-                errors.append(_cell_error(cell, error))
+        try:
+            errors = self._compute(held, unit, rows)
+        except torch.AcceleratorError:
+            # The device is unusable in this process from now on: the executor starts another.
+            raise
+        except Exception as error:
+            errors = [_cell_error(cell, error) for cell in unit.cells]
+        _remember_budget(held)
         return self._answer(rows, begin, errors)
+
+    def _compute(self, held: _Held, unit: Unit, rows: Rows) -> list[CellError]:
+        if unit.cells[0].kind == "census":
+            self._census(held, unit, unit.cells[0], rows)
+            return []
+        return self._score(held, unit, rows)
 
     def _answer(self, rows: Rows, begin: float, errors: list[CellError]) -> Outcome:
         if rows.done:
@@ -116,8 +137,16 @@ class Worker:
             torch.cuda.empty_cache()
         spec = TypeAdapter(ModelSpec).validate_python(unit.model)
         model = load(unit.checkpoint, spec, weights_folder(unit.checkpoint, spec))
-        check_fidelity(model)
-        self._held = _Held(model=model, budget=TokenBudget(spec.max_batch_tokens), tasks={})
+        fidelity = check_fidelity(model)
+        positions = first_budget(model, spec)
+        known = BatchSizes().known(unit.checkpoint, _device_name(model))
+        if known is not None and known < positions:
+            _log.info("%s: batches of %d tokens, as remembered", unit.checkpoint.model, known)
+            positions = known
+        budget = TokenBudget(positions)
+        self._held = _Held(
+            model=model, budget=budget, noted=positions, tasks={}, share=fidelity.share
+        )
         return self._held
 
     def _census(self, held: _Held, unit: Unit, cell: Cell, rows: Rows) -> None:
@@ -126,27 +155,56 @@ class Worker:
         text_rows = _census_windows(held.model, spec, unit)
         table = census(held.model, text_rows, held.budget, spec.memory_gb)
         num_tokens = sum(len(row) for row in text_rows)
-        rows.add(
-            "neurons",
-            table,
-            cell_row(cell, len(table), num_tokens, time.monotonic() - begin),
-        )
+        facts = cell_row(cell, len(table), num_tokens, time.monotonic() - begin)
+        rows.add({"neurons": table}, facts)
 
-    def _score(self, held: _Held, unit: Unit, cell: Cell, rows: Rows) -> None:
+    def _score(self, held: _Held, unit: Unit, rows: Rows) -> list[CellError]:
+        """Score the cells' conditions together; what fails for one does not touch the others."""
         begin = time.monotonic()
-        task = self._prepared(held, unit, cell)
-        condition = self._condition(unit, cell)
-        with clamped(held.model, condition) as count:
-            logprobs = token_logprobs(held.model, task.rows, held.budget)
-        if condition.operation is not None and not (count.changed or condition.allow_unchanged):
-            raise UnchangedError(f"{condition.operation} changed none of {count.seen} values")
+        task = self._prepared(held, unit, unit.cells[0])
+        conditions = [self._condition(unit, cell) for cell in unit.cells]
+        scored = score_texts(held.model, task.texts, conditions, held.budget, share=held.share)
+        # Shared computation belongs to no cell; each is charged the same part.
+        seconds = (time.monotonic() - begin) / len(unit.cells)
+        errors = []
+        for cell, condition, scores in zip(unit.cells, conditions, scored, strict=True):
+            try:
+                self._add(held, cell, condition, scores, task, seconds, rows)
+            except torch.AcceleratorError:
+                raise
+            except Exception as error:
+                errors.append(_cell_error(cell, error))
+        return errors
+
+    @staticmethod
+    def _add(
+        held: _Held,
+        cell: Cell,
+        condition: Condition,
+        scores: Scores,
+        task: PreparedTask,
+        seconds: float,
+        rows: Rows,
+    ) -> None:
+        scores.require_finite()
+        if isinstance(task, Writes):
+            begin = time.monotonic()
+            scores = task.write(held.model, condition, scores, held.budget)
+            seconds += time.monotonic() - begin
+        clamp = {"values_changed": scores.values_changed, "values_seen": scores.values_seen}
         noise = None
         if condition.operation is None:
-            noise = noise_floor(held.model, task.rows, logprobs, held.budget)
-        items = task.items(logprobs)
-        facts = cell_row(cell, len(items), sum(map(len, logprobs)), time.monotonic() - begin)
-        clamp = {"values_changed": count.changed, "values_seen": count.seen}
-        rows.add("items", items, {**facts, **clamp, "noise": noise})
+            noise = noise_floor(held.model, task.texts, scores, held.budget)
+        elif not (scores.values_changed or condition.allow_unchanged):
+            raise UnchangedError(
+                f"{condition.operation} changed none of {scores.values_seen} values"
+            )
+        tables = {"items": task.items(scores)}
+        if isinstance(task, WithTables):
+            tables |= task.tables(scores)
+        num_tokens = sum(map(len, scores.logprobs))
+        facts = cell_row(cell, len(tables["items"]), num_tokens, seconds)
+        rows.add(tables, {**facts, **clamp, "noise": noise})
 
     def _prepared(self, held: _Held, unit: Unit, cell: Cell) -> PreparedTask:
         if cell.task not in held.tasks:
@@ -178,6 +236,24 @@ class Worker:
                 sets.setdefault(row.condition_key, {})[row.layer] = tuple(row.neurons.tolist())
             self._sets = (attempt, sets)
         return self._sets[1]
+
+
+def _device_name(model: LoadedModel) -> str:
+    """What kind of device, and how many of them, has the memory that a batch must fit into."""
+    if model.input_device.type == "cpu":
+        return "cpu"
+    return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(model.input_device)}"
+
+
+def _remember_budget(held: _Held) -> None:
+    """Spare other workers and later runs the same failures after memory has run out."""
+    if held.budget.positions == held.noted:
+        return
+    held.noted = held.budget.positions
+    try:
+        BatchSizes().remember(held.model.checkpoint, _device_name(held.model), held.noted)
+    except OSError as error:
+        _log.warning("the batch size cannot be remembered: %s", error)
 
 
 def _census_windows(model: LoadedModel, spec: CensusSpec, unit: Unit) -> list[Row]:

@@ -8,10 +8,8 @@ Shapes: ``B`` rows, ``T`` input positions, ``D`` model width, ``N`` positions of
 ``V`` vocabulary.
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -21,32 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweeper.models.loading import LoadedModel
+from sweeper.score.memory import TokenBudget
 from sweeper.score.tokens import Row
 
 LOGITS_PER_CHUNK = 2**24
 """Entries of the largest tensor of logits (64 MiB in float32)."""
 
 Result = TypeVar("Result")
-
-_log = logging.getLogger("sweeper")
-
-
-@dataclass(slots=True)
-class TokenBudget:
-    """Most token positions in one forward pass; halved for good when memory runs out."""
-
-    positions: int
-
-    def halve(self) -> None:
-        """Halve the budget.
-
-        Raises:
-            MemoryError: a single position does not fit.
-        """
-        if self.positions <= 1:
-            raise MemoryError("a forward pass over one token position does not fit into memory")
-        self.positions //= 2
-        _log.warning("out of memory: going on with %d token positions at once", self.positions)
 
 
 def token_logprobs(

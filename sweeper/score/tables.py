@@ -61,7 +61,7 @@ def column_names(file: Path, key: str) -> list[str]:
         ".csv": lambda path: [str(name) for name in pd.read_csv(path, nrows=0).columns],
         ".jsonl": lambda path: list(next(_json_lines(path), {})),
     }
-    return _parsed(headers[file.suffix.lower()], file, key)
+    return parsed(headers[file.suffix.lower()], file, key)
 
 
 def read_columns(file: Path, columns: Sequence[str], key: str) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def read_columns(file: Path, columns: Sequence[str], key: str) -> pd.DataFrame:
         ".csv": lambda path: pd.read_csv(path, usecols=names, dtype=str, keep_default_na=False),
         ".jsonl": lambda path: _json_table(path, names),
     }
-    return _parsed(readers[file.suffix.lower()], file, key)
+    return parsed(readers[file.suffix.lower()], file, key)
 
 
 def _json_table(file: Path, names: Sequence[str]) -> pd.DataFrame:
@@ -99,7 +99,12 @@ def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _parsed(parse: Callable[[Path], T], file: Path, key: str) -> T:
+def parsed(parse: Callable[[Path], T], file: Path, key: str) -> T:
+    """What ``parse`` makes of a file.
+
+    Raises:
+        UserError: the file is not what its extension says.
+    """
     try:
         return parse(file)
     except (ValueError, pa.ArrowException) as error:

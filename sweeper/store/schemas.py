@@ -25,7 +25,7 @@ ITEMS = pa.schema(
         *_strings("cell_key", "attempt"),
         _required("item", pa.int32()),
         *_strings("item_id", "group", "cluster"),
-        *_floats("logprob"),
+        pa.field("logprob", pa.float64()),
         pa.field("logprob_bad", pa.float64()),
         pa.field("margin", pa.float64()),
         pa.field("correct", pa.bool_()),
@@ -33,7 +33,51 @@ ITEMS = pa.schema(
         pa.field("num_tokens_bad", pa.int32()),
     ]
 )
-"""One row per item and cell; log-probabilities in nats, nulls where a window has no bad side."""
+"""One row per item and cell; log-probabilities in nats, nulls where a window has no bad side and
+where only margins were scored."""
+
+TOKENS = pa.schema(
+    [
+        *_strings("cell_key", "attempt"),
+        _required("item", pa.int32()),
+        _required("text", pa.int32()),
+        _required("position", pa.int32()),
+        _required("token", pa.int32()),
+        _required("surprisal", pa.float32()),
+        pa.field("char_begin", pa.int64()),
+        pa.field("char_end", pa.int64()),
+    ]
+)
+"""One row per scored token and cell, where the job keeps them.
+
+``text`` tells which text of the item (0: the window or the acceptable sentence, 1: the
+unacceptable one), ``position`` is the token's index in it with special tokens counted, ``token``
+its vocabulary id, ``surprisal`` -log p in nats. ``char_begin`` and ``char_end`` delimit its
+characters in the whole corpus text or in the sentence; null for special tokens and where the
+tokenizer does not tell."""
+
+OUTCOMES = pa.schema(
+    [
+        *_strings("cell_key", "attempt"),
+        _required("item", pa.int32()),
+        *_strings("item_id", "group", "cluster", "metric"),
+        *_floats("value"),
+        _required("averaged", pa.bool_()),
+    ]
+)
+"""One row per item, cell and metric of lm-evaluation-harness that is a number for one item; the
+metric of a filter other than ``none`` is called ``metric,filter``. ``averaged`` tells whether the
+harness takes the mean over items (its ``perplexity`` of an item is a log-probability, say)."""
+
+AGGREGATES = pa.schema(
+    [
+        *_strings("cell_key", "attempt", "task", "metric", "filter"),
+        *_floats("value"),
+        pa.field("stderr", pa.float64()),
+    ]
+)
+"""A cell's metrics as lm-evaluation-harness aggregates them, by its own task or group; ``stderr``
+is its standard error where that is a formula, null where it would be a bootstrap."""
 
 NEURONS = pa.schema(
     [
@@ -77,7 +121,15 @@ CELLS = pa.schema(
 )
 """One row per committed or failed cell; ``versions`` is JSON, ``noise`` is in nats."""
 
-TABLES = {"items": ITEMS, "neurons": NEURONS, "conditions": CONDITIONS, "cells": CELLS}
+TABLES = {
+    "items": ITEMS,
+    "tokens": TOKENS,
+    "outcomes": OUTCOMES,
+    "aggregates": AGGREGATES,
+    "neurons": NEURONS,
+    "conditions": CONDITIONS,
+    "cells": CELLS,
+}
 """The tables that workers commit to, by name."""
 
 MANIFEST = pa.schema(

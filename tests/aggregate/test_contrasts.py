@@ -1,7 +1,8 @@
 import numpy as np
+import pandas as pd
 import pytest
 
-from sweeper.aggregate.contrasts import ItemTable
+from sweeper.aggregate.contrasts import ItemTable, with_outcomes
 
 CLUSTERS = ["a", "a", "b", "c"]
 
@@ -106,3 +107,47 @@ def test_a_group_may_not_be_called_all_beside_others(study):
     key = study.pairs("baseline", [1, 1], clusters=["a", "b"], groups=["all", "x"])
     with pytest.raises(ValueError, match="reserved"):
         _panel(study, [key]).sums()
+
+
+def harness_items(**columns):
+    """Two cells with two documents of a harness task; the second cell's values are one higher."""
+    rows = []
+    for shift, cell in enumerate(("base", "other")):
+        for number in range(2):
+            values = {name: None if v is None else v[number] + shift for name, v in columns.items()}
+            place = {"item_id": f"t/{number}", "group": "t", "cluster": f"t/{number}"}
+            absent = dict.fromkeys(("correct", "margin", "logprob"))
+            rows.append({"cell_key": cell, **place, **absent, "num_tokens": 4, **values})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"correct": [0, 0], "margin": [0.5, 1.5], "logprob": [-3, -4]}, {"accuracy", "margin"}),
+        ({"correct": [0, 0], "logprob": [-3, -4]}, {"accuracy", "nll"}),
+        ({"logprob": [-3, -4]}, {"nll"}),
+        ({"correct": [0, 0], "margin": [0.5, np.nan], "logprob": [-3, -4]}, {"accuracy", "nll"}),
+        ({}, set()),
+    ],
+)
+def test_a_harness_task_has_the_metrics_that_all_its_documents_have(columns, expected):
+    table = ItemTable(harness_items(**columns), ["base", "other"])
+    assert table.panels(["base", "other"], "lm_eval").keys() == expected
+
+
+def test_means_of_the_harness_become_metrics():
+    items = harness_items(correct=[0, 0])
+    values = [("acc", 0.0, True), ("acc_norm", 1.0, True), ("perplexity", -3.0, False)]
+    outcomes = pd.DataFrame(
+        [
+            {**row, "metric": metric, "value": value + number, "averaged": averaged}
+            for number, row in enumerate(items[["cell_key", "item_id"]].to_dict("records"))
+            for metric, value, averaged in values
+        ]
+    )
+    table = ItemTable(with_outcomes(items, outcomes), ["base", "other"])
+    panels = table.panels(["base", "other"], "lm_eval")
+    assert list(panels) == ["accuracy", "acc_norm"]
+    assert panels["acc_norm"].values.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert with_outcomes(items, outcomes[:0]).equals(items)

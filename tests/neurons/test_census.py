@@ -6,7 +6,7 @@ from scipy import stats
 from sweeper.models.families import FAMILIES
 from sweeper.neurons.census import census
 from sweeper.neurons.statistics import STATISTICS
-from sweeper.score.logprobs import TokenBudget
+from sweeper.score.memory import TokenBudget
 
 
 def rows_of(lengths: list[int], vocabulary: int = 128) -> list[list[int]]:

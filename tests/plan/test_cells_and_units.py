@@ -8,7 +8,8 @@ from records_factory import cell, checkpoint, condition, unit
 from sweeper.plan.cells import needs_census, num_score_cells, score_cells, seeds_of
 from sweeper.plan.cost import guessed_rate
 from sweeper.plan.forecast import forecast
-from sweeper.plan.units import group_cells, make_units, max_unit_cost
+from sweeper.plan.sharing import layers_shared, neighbours
+from sweeper.plan.units import UnitLimits, group_cells, make_units, unit_limits
 from sweeper.records import TaskFacts
 from sweeper.spec.job import JobSpec
 
@@ -84,7 +85,7 @@ def test_units_hold_every_cell_once_and_never_mix(rows, max_cost):
         cell(f"{key}{task}{model}", task=task, model=model, cost=float(cost))
         for key, task, model, cost in rows
     ]
-    groups = list(group_cells(cells, max_cost))
+    groups = list(group_cells(cells, UnitLimits(cost=max_cost, sharing=max_cost)))
     assert sorted(c.key for group in groups for c in group) == sorted({c.key for c in cells})
     for group in groups:
         assert len({(c.task, c.model, c.revision, c.kind) for c in group}) == 1
@@ -93,15 +94,47 @@ def test_units_hold_every_cell_once_and_never_mix(rows, max_cost):
 
 def test_units_are_named_after_their_cells():
     cells = [cell("x"), cell("y"), cell("z")]
-    first = make_units(cells, 20, lambda name, group: unit(name, group))
+    limits = UnitLimits(cost=20, sharing=20)
+    first = make_units(cells, limits, lambda name, group: unit(name, group))
     assert [len(u.cells) for u in first] == [2, 1]
-    assert [u.id for u in make_units(cells, 20, unit)] == [u.id for u in first]
+    assert [u.id for u in make_units(cells, limits, unit)] == [u.id for u in first]
     assert first[0].cost == 20
 
 
 def test_units_are_as_long_as_wanted_but_enough_for_all_workers():
-    assert max_unit_cost(1e6, 100, 60, 2) == 6000
-    assert max_unit_cost(1000, 100, 60, 2) == 1000 / 8
+    assert unit_limits(1e6, 100, 60, 2) == UnitLimits(cost=6000, sharing=48_000)
+    assert unit_limits(100_000, 100, 60, 2) == UnitLimits(cost=6000, sharing=12_500)
+    assert unit_limits(1000, 100, 60, 2) == UnitLimits(cost=125, sharing=125)
+
+
+def test_cells_that_share_layers_stay_together():
+    sets = {"low": {0: (1,)}, "high": {9: (1,)}, "both": {0: (1,), 9: (2,)}, "other": {0: (7,)}}
+    conditions = {
+        c.key: c for c in (condition(name=name, neurons=chosen) for name, chosen in sets.items())
+    }
+    names = {c.key: c.name for c in conditions.values()}
+    cells = [cell(name, condition_key=key, cost=100.0) for key, name in names.items()]
+
+    def shared(first, second):
+        pair = conditions[first.condition_key], conditions[second.condition_key]
+        return layers_shared(*pair, 10) / 10
+
+    ordered = neighbours(cells, conditions, 10)
+    found = [
+        {names[c.condition_key] for c in group}
+        for group in group_cells(ordered, UnitLimits(cost=150, sharing=300), shared)
+    ]
+    # "low" and "both" differ in the last of ten layers only; the others share nothing.
+    assert sorted(map(sorted, found)) == [["both", "low"], ["high"], ["other"]]
+
+
+def test_layers_are_shared_up_to_the_first_difference():
+    base = condition(name="base", operation=None, neurons={})
+    low, high = condition(neurons={0: (1,)}), condition(neurons={2: (1,)})
+    assert layers_shared(base, low, 4) == 0
+    assert layers_shared(base, high, 4) == 2
+    assert layers_shared(high, condition(name="twin", neurons={2: (1,)}), 4) == 4
+    assert layers_shared(high, condition(neurons={2: (1,), 3: (0,)}), 4) == 3
 
 
 def test_forecast_counts_what_is_left():

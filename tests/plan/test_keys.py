@@ -26,13 +26,14 @@ def test_every_ingredient_of_the_model_changes_the_key(change, value):
 def test_names_and_places_are_not_part():
     renamed = checkpoint(model="x", revision="v1", location="elsewhere", commit=None, origin="?")
     assert score_key(renamed, condition(), TASK) == score_key(checkpoint(), condition(), TASK)
-    other = condition(name="other", seed=5, allow_unchanged=True)
+    other = condition(name="other", seed=5)
     assert score_key(checkpoint(), other, TASK) == score_key(checkpoint(), condition(), TASK)
 
 
 def test_no_field_of_a_checkpoint_is_forgotten():
     """A new field must be sorted in here: part of the identity, implied by it, or a name."""
-    implied = {"model_type", "num_layers", "num_neurons", "context"}  # by the fingerprint
+    # By the fingerprint.
+    implied = {"model_type", "num_layers", "num_neurons", "context", "num_parameters"}
     known = NAMES_ONLY | implied | checkpoint().identity().keys()
     assert {field.name for field in fields(Checkpoint)} == known
 
@@ -45,6 +46,7 @@ def test_no_field_of_a_checkpoint_is_forgotten():
         {"neurons": {1: (1, 2)}},
         {"neurons": {0: (1, 2), 1: (0,)}},
         {"operation": None, "neurons": {}},
+        {"allow_unchanged": True},  # or its zero effect would pass where it is an error
     ],
 )
 def test_every_ingredient_of_the_condition_changes_the_key(change):

@@ -7,7 +7,8 @@ from sweeper.models.families import FAMILIES
 from sweeper.records import Condition
 from sweeper.score import logprobs as engine
 from sweeper.score.fidelity import plain_logprob
-from sweeper.score.logprobs import TokenBudget, token_logprobs
+from sweeper.score.logprobs import token_logprobs
+from sweeper.score.memory import TokenBudget
 from sweeper.score.tokens import encode
 
 

@@ -8,15 +8,24 @@ import pytest
 import torch
 
 from sweeper.errors import UserError
-from sweeper.score.logprobs import TokenBudget, token_logprobs
-from sweeper.score.tasks import FACTS, PREPARE, parse_corpus, parse_task
-from sweeper.score.tokens import windows
+from sweeper.records import Condition
+from sweeper.score.engine import score_texts
+from sweeper.score.memory import TokenBudget
+from sweeper.score.tasks import FACTS, PREPARE, WithTables, parse_corpus, parse_task
 from sweeper.spec.corpus import FileCorpus
 from sweeper.spec.task import FilePairs, MinimalPairsSpec, PerplexitySpec
 
 
 def test_every_kind_of_task_is_registered():
-    assert FACTS.keys() == PREPARE.keys() == {"perplexity", "minimal_pairs"}
+    assert FACTS.keys() == PREPARE.keys() == {"perplexity", "minimal_pairs", "lm_eval"}
+
+
+BASELINE = Condition(name="baseline", seed=None, operation=None)
+
+
+def baseline_scores(model, task):
+    (scores,) = score_texts(model, task.texts, [BASELINE], TokenBudget(256))
+    return scores
 
 
 @pytest.fixture
@@ -29,7 +38,7 @@ def corpus(tmp_path):
 def test_perplexity_equals_a_plain_loop(stories, corpus):
     spec = PerplexitySpec(corpus="story", length=50)
     task = PREPARE["perplexity"](stories.tokenizer, stories.checkpoint.context, spec, corpus)
-    items = task.items(token_logprobs(stories, task.rows, TokenBudget(256)))
+    items = task.items(baseline_scores(stories, task))
     found = math.exp(-items["logprob"].sum() / items["num_tokens"].sum())
     ids = stories.tokenizer(Path(corpus.path).read_text(), return_tensors="pt")["input_ids"]
     losses, count = 0.0, 0
@@ -48,7 +57,7 @@ def test_perplexity_equals_a_plain_loop(stories, corpus):
 def test_windows_are_cut_to_the_context_and_the_limit(stories, corpus):
     spec = PerplexitySpec(corpus="story", length=2048, limit=1)
     task = PREPARE["perplexity"](stories.tokenizer, 16, spec, corpus)
-    assert [len(row) for row in task.rows] == [16]
+    assert [len(row) for row in task.texts.rows] == [16]
 
 
 def test_text_without_tokens_is_an_error(stories, tmp_path):
@@ -79,7 +88,7 @@ def test_pairs_equal_a_plain_loop(stories, tmp_path):
         task = PREPARE["minimal_pairs"](
             stories.tokenizer, 512, spec.model_copy(update={"reduce": reduce}), None
         )
-        items = task.items(token_logprobs(stories, task.rows, TokenBudget(256)))
+        items = task.items(baseline_scores(stories, task))
         for row, item in zip(rows, items.itertuples(), strict=True):
             good, bad = (sentence_score(stories, text, reduce) for text in row[:2])
             assert item.margin == pytest.approx(good - bad, abs=1e-3)
@@ -109,7 +118,7 @@ def test_facts_know_the_data_and_the_rules(tmp_path, corpus):
     facts = FACTS["minimal_pairs"](spec, None)
     assert (facts.num_items, facts.num_clusters) == (3, 1)
     assert facts.identity == FACTS["minimal_pairs"](spec, None).identity
-    for change in ({"limit": 2}, {"reduce": "mean"}):
+    for change in ({"limit": 2}, {"reduce": "mean"}, {"prefix": "bos"}, {"keep_tokens": True}):
         changed = FACTS["minimal_pairs"](spec.model_copy(update=change), None)
         assert changed.identity != facts.identity
     perplexity = PerplexitySpec(corpus="story", length=50)
@@ -117,6 +126,80 @@ def test_facts_know_the_data_and_the_rules(tmp_path, corpus):
     one, two = (FACTS["perplexity"](task, corpus).identity for task in (perplexity, shorter))
     assert one["data"] == two["data"]
     assert one != two
+    # A cell without tokens must not stand for one with them.
+    for change in ({"prefix": "none"}, {"keep_tokens": True}):
+        changed = FACTS["perplexity"](perplexity.model_copy(update=change), corpus).identity
+        assert changed != one
+
+
+def plain_surprisals(model, row: list[int]) -> np.ndarray:
+    with torch.inference_mode():
+        logits = model.model(input_ids=torch.tensor([row])).logits[0, :-1].double()
+    return -logits.log_softmax(-1).gather(-1, torch.tensor(row)[1:, None])[:, 0].numpy()
+
+
+@pytest.mark.parametrize("prefix", ["tokenizer", "bos", "none"])
+def test_kept_tokens_of_a_corpus(stories, corpus, prefix):
+    spec = PerplexitySpec(corpus="story", length=20, limit=3, prefix=prefix, keep_tokens=True)
+    task = PREPARE["perplexity"](stories.tokenizer, 512, spec, corpus)
+    assert isinstance(task, WithTables)
+    scores = baseline_scores(stories, task)
+    tokens, items = task.tables(scores)["tokens"], task.items(scores)
+    text = Path(corpus.path).read_text()
+    for item, rows in tokens.groupby("item"):
+        row = task.texts.rows[item]
+        assert rows["token"].tolist() == row[1:]
+        assert rows["position"].tolist() == list(range(1, len(row)))
+        np.testing.assert_allclose(rows["surprisal"], plain_surprisals(stories, row), atol=1e-4)
+        total = rows["surprisal"].to_numpy().sum(dtype=np.float64)
+        assert -total == pytest.approx(items["logprob"][item], abs=1e-4)
+        for token, begin, end in zip(
+            rows["token"], rows["char_begin"], rows["char_end"], strict=True
+        ):
+            assert text[begin:end].strip() == stories.tokenizer.decode([token]).strip()
+    # Windows of 20 with a BOS in each hold 19 tokens of the text, and every one is scored.
+    ids = stories.tokenizer(text, add_special_tokens=prefix == "tokenizer")["input_ids"]
+    front = int(prefix == "bos")
+    expected = [t for n in range(3) for t in ids[n * (20 - front) + 1 - front :][:19]]
+    assert tokens["token"].tolist() == expected
+    assert set(tokens["text"]) == {0}
+
+
+@pytest.mark.parametrize("scored", ["sentences", "margins"])
+def test_kept_tokens_of_pairs(stories, tmp_path, scored):
+    rows = [
+        ("The dogs run.", "The dogs runs.", "agreement", "verbs", 0),
+        ("A b.", "A c.", "x", "y", 1),
+    ]
+    spec = write_pairs(tmp_path, rows).model_copy(update={"keep_tokens": True, "scores": scored})
+    task = PREPARE["minimal_pairs"](stories.tokenizer, 512, spec, None)
+    scores = baseline_scores(stories, task)
+    tokens = task.tables(scores)["tokens"]
+    assert tokens.groupby(["item", "text"]).ngroups == 4
+    sums = tokens.groupby(["item", "text"])["surprisal"].sum().unstack("text")
+    margin = task.items(scores).set_index("item")["margin"]
+    np.testing.assert_allclose(sums[1] - sums[0], margin, atol=1e-4)
+    for (item, side), part in tokens.groupby(["item", "text"]):
+        row = stories.tokenizer(rows[item][side])["input_ids"]
+        assert part["token"].tolist() == row[-len(part) :]
+        assert (len(part) == len(row) - 1) == (scored == "sentences")
+        begin, end = part["char_begin"].iloc[0], part["char_end"].iloc[-1]
+        assert rows[item][side].endswith(rows[item][side][begin:end])
+
+
+def test_nothing_is_kept_unless_asked_for(stories, corpus):
+    task = PREPARE["perplexity"](stories.tokenizer, 64, PerplexitySpec(corpus="story"), corpus)
+    assert task.tables(baseline_scores(stories, task)) == {}
+
+
+def test_a_pair_of_one_token_can_be_scored_behind_a_bos_only(stories, tmp_path):
+    spec = write_pairs(tmp_path, [("a", "the", "words", "g", 7)])
+    bare = spec.model_copy(update={"prefix": "none"})
+    with pytest.raises(UserError, match=r"pair words/7: a sentence of 1 tokens; allowed are 2 to"):
+        PREPARE["minimal_pairs"](stories.tokenizer, 16, bare, None)
+    behind = spec.model_copy(update={"prefix": "bos"})
+    task = PREPARE["minimal_pairs"](stories.tokenizer, 16, behind, None)
+    assert [len(row) for row in task.texts.rows] == [2, 2]
 
 
 def test_specs_travel_as_plain_data(corpus):
@@ -126,36 +209,10 @@ def test_specs_travel_as_plain_data(corpus):
     assert parse_corpus(None) is None
 
 
-class Letters:
-    """A tokenizer with a token per letter, enough to see how windows are cut."""
-
-    def __call__(self, texts, verbose):
-        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
-
-
-@pytest.mark.parametrize(
-    ("text", "length", "stride", "expected"),
-    [
-        ("abcdefgh", 4, 4, ["abcd", "efgh"]),
-        ("abcdefghij", 4, 4, ["abcd", "efgh", "ij"]),
-        ("abcdefghi", 4, 4, ["abcd", "efgh"]),  # one token has nothing to predict
-        ("abcdefgh", 4, 2, ["abcd", "cdef", "efgh"]),  # and no window without new text
-        ("abcdefg", 4, 2, ["abcd", "cdef", "efg"]),
-        ("abc", 4, 4, ["abc"]),
-        ("a", 4, 4, []),
-        ("", 4, 4, []),
-    ],
-)
-def test_windows(text, length, stride, expected):
-    cut = windows(Letters(), text, length, stride, None)
-    assert ["".join(map(chr, row)) for row in cut] == expected
-    assert windows(Letters(), text, length, stride, 1) == cut[:1]
-
-
 def test_items_have_the_columns_of_the_table(stories, corpus):
     from sweeper.store.schemas import ITEMS
 
     task = PREPARE["perplexity"](stories.tokenizer, 64, PerplexitySpec(corpus="story"), corpus)
-    frame = task.items([np.zeros(len(row) - 1, np.float32) for row in task.rows])
+    frame = task.items(baseline_scores(stories, task))
     assert isinstance(frame, pd.DataFrame)
     assert [*frame.columns] == [n for n in ITEMS.names if n not in ("cell_key", "attempt")]

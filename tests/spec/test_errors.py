@@ -30,7 +30,7 @@ MESSAGES = {
     ),
     "suite.grammar.limt=20": (
         "suite.grammar.limt: unknown key (value 20); allowed: kind, source, columns, reduce, "
-        "limit; did you mean suite.grammar.limit?"
+        "scores, prefix, keep_tokens, limit; did you mean suite.grammar.limit?"
     ),
     "suite.grammar.source.kind=gramar": (
         "suite.grammar.source.kind: 'gramar' is not allowed; "
@@ -45,7 +45,7 @@ MESSAGES = {
         "condition, seeds, statistics, cluster; did you mean seeds?"
     ),
     "~suite.grammar.kind": (
-        "suite.grammar.kind: missing; allowed is one of perplexity, minimal_pairs"
+        "suite.grammar.kind: missing; allowed is one of perplexity, minimal_pairs, lm_eval"
     ),
     "~suite.grammar.source": "suite.grammar.source: missing; allowed is a mapping",
     "~condition.random_negativ": (

@@ -6,22 +6,24 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from sweeper.records import TaskFacts
-from sweeper.score.tasks import minimal_pairs, perplexity
-from sweeper.score.tasks.base import PreparedTask
+from sweeper.score.tasks import lm_eval, minimal_pairs, perplexity
+from sweeper.score.tasks.base import PreparedTask, WithTables, Writes
 from sweeper.spec.corpus import CorpusSpec
 from sweeper.spec.task import TaskSpec
 
-__all__ = ["FACTS", "PREPARE", "PreparedTask", "parse_corpus", "parse_task"]
+__all__ = ["FACTS", "PREPARE", "PreparedTask", "WithTables", "Writes", "parse_corpus", "parse_task"]
 
 FACTS: dict[str, Callable[[Any, CorpusSpec | None], TaskFacts]] = {
     "perplexity": perplexity.facts,
     "minimal_pairs": minimal_pairs.facts,
+    "lm_eval": lm_eval.facts,
 }
 """Kind of task -> what is known of it before a model is loaded."""
 
 PREPARE: dict[str, Callable[[Any, int, Any, CorpusSpec | None], PreparedTask]] = {
     "perplexity": perplexity.prepare,
     "minimal_pairs": minimal_pairs.prepare,
+    "lm_eval": lm_eval.prepare,
 }
 """Kind of task -> the task tokenised for a model: (tokenizer, context, spec, corpus)."""
 

@@ -1,28 +1,53 @@
-"""What every task gives once it is tokenised: rows to score, and rows of results."""
+"""What every task gives once it is tokenised: texts to score, and rows of results."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweeper.score.tokens import Row
+from sweeper.records import Condition
+from sweeper.score.texts import Scores, Texts
+
+if TYPE_CHECKING:  # computing needs torch, and this file does not
+    from sweeper.models.loading import LoadedModel
+    from sweeper.score.memory import TokenBudget
 
 
 class PreparedTask(Protocol):
     """A task tokenised for one model; used again for every condition."""
 
     @property
-    def rows(self) -> list[Row]:
-        """Token rows to score."""
+    def texts(self) -> Texts:
+        """What to score."""
         ...
 
-    def items(self, logprobs: Sequence[NDArray[np.float32]]) -> pd.DataFrame:
-        """Rows of the table ``items`` from the log-probabilities of ``rows``.
+    def items(self, scores: Scores) -> pd.DataFrame:
+        """Rows of the table ``items`` from what a condition says of ``texts``.
 
         All columns of the table except ``cell_key`` and ``attempt``.
         """
+        ...
+
+
+@runtime_checkable
+class WithTables(Protocol):
+    """A prepared task that has rows for more tables than ``items``."""
+
+    def tables(self, scores: Scores) -> Mapping[str, pd.DataFrame]:
+        """Rows of the other tables by name, without ``cell_key`` and ``attempt``; may be empty."""
+        ...
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A prepared task that also makes the model write."""
+
+    def write(
+        self, model: "LoadedModel", condition: Condition, scores: Scores, budget: "TokenBudget"
+    ) -> Scores:
+        """Add what the model writes under a condition, and the values clamped meanwhile."""
         ...
 
 

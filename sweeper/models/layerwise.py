@@ -1,0 +1,123 @@
+"""A decoder's layers one by one: what lets conditions share the layers that they agree on.
+
+The decoder of transformers embeds the tokens and prepares what its layers are called with (mask,
+rotary factors, ...), which differs between families. It is run once for each batch with layers
+that do nothing but note how they are called; the real layers are then called in the same way, on
+as many copies of the batch as there are conditions to tell apart.
+
+Shapes: ``G`` copies of a batch, ``B`` rows, ``T`` places, ``D`` hidden size.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sweeper.models.loading import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a layer gets besides the hidden states."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+class Layerwise:
+    """One batch on its way through the decoder."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        input_ids_BT: Tensor,
+        *,
+        attention_mask: Tensor | Mapping[str, Tensor] | None = None,
+        position_ids_BT: Tensor | None = None,
+    ) -> None:
+        """Embed the tokens; arguments as for ``LoadedModel.hidden_states``."""
+        self._model = model
+        self._num_rows = len(input_ids_BT)
+        self.embedded_BTD: Tensor
+        """What enters the first layer."""
+        with _noting(model.layers) as (entered, calls):
+            model.hidden_states(
+                input_ids_BT, attention_mask=attention_mask, position_ids_BT=position_ids_BT
+            )
+        self.embedded_BTD = entered[0]
+        self._calls: Sequence[_Call] = calls
+        self._copied: dict[tuple[int, int], Tensor] = {}
+
+    def layer(self, index: int, hidden_GBTD: Tensor) -> Tensor:
+        """A layer's output for copies of the batch.
+
+        Args:
+            index: of the layer.
+            hidden_GBTD: what enters it, shape (G * B, T, D); copies one after the other.
+        """
+        copies = len(hidden_GBTD) // self._num_rows
+        call = self._calls[index]
+        output: Tensor = self._model.layers[index](
+            hidden_GBTD, *self._copies(call.args, copies), **self._copies(call.kwargs, copies)
+        )
+        return output
+
+    def final(self, hidden: Tensor) -> Tensor:
+        """What enters the output embedding, from what leaves the last layer; shape (..., D)."""
+        for name in self._model.family.final:
+            module = getattr(self._model.decoder, name)
+            if module is not None:
+                hidden = module(hidden.to(_device_of(module, hidden.device)))
+        return hidden
+
+    def _copies(self, value: Any, copies: int) -> Any:
+        """Repeat everything in the arguments of a call that has a value for each row."""
+        if copies == 1:
+            return value
+        if isinstance(value, Tensor):
+            return self._repeated(value, copies)
+        if isinstance(value, Mapping):
+            return {key: self._copies(inner, copies) for key, inner in value.items()}
+        if isinstance(value, tuple):
+            return tuple(self._copies(inner, copies) for inner in value)
+        return value
+
+    def _repeated(self, value: Tensor, copies: int) -> Tensor:
+        # One row, or none, goes with any number of copies as it is.
+        if value.ndim < 2 or value.shape[0] != self._num_rows or self._num_rows == 1:
+            return value
+        key = (id(value), copies)
+        if key not in self._copied:  # most layers are called with the same tensors
+            self._copied[key] = value.repeat(copies, *[1] * (value.ndim - 1))
+        return self._copied[key]
+
+
+@contextmanager
+def _noting(layers: nn.ModuleList) -> Iterator[tuple[list[Tensor], list[_Call]]]:
+    """Layers that note their calls and hand on what they get."""
+    entered: list[Tensor] = []
+    calls: list[_Call] = []
+
+    def note(hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        entered.append(hidden)
+        calls.append(_Call(args, kwargs))
+        return hidden
+
+    replaced = [vars(layer).get("forward") for layer in layers]
+    try:
+        for layer in layers:
+            vars(layer)["forward"] = note
+        yield entered, calls
+    finally:
+        for layer, forward in zip(layers, replaced, strict=True):
+            if forward is None:
+                vars(layer).pop("forward", None)
+            else:  # accelerate's, where it has spread the model over devices
+                vars(layer)["forward"] = forward
+
+
+def _device_of(module: nn.Module, otherwise: torch.device) -> torch.device:
+    return next((weight.device for weight in module.parameters()), otherwise)

@@ -1,0 +1,78 @@
+"""How many workers an embedded run starts: as many as cores and memory allow."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sweeper.records import Checkpoint
+from sweeper.score.memory import BYTES
+from sweeper.spec.job import JobSpec
+
+PROCESS_BYTES = 0.8e9
+"""A worker without model and batches: Python with its packages, and pieces of the output head."""
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def num_workers(
+    job: JobSpec,
+    checkpoints: Sequence[Checkpoint],
+    say: Callable[[str], Any] = lambda _: None,
+    available: float | None = None,
+) -> int:
+    """Workers that an embedded run starts on this machine.
+
+    Args:
+        job: the job.
+        checkpoints: its models; each worker holds one at a time.
+        say: told in one line when there is memory for fewer workers than cores.
+        available: free memory in bytes; None to ask the machine.
+    """
+    cluster = job.cluster
+    if cluster.executor == "in_process":
+        return 1
+    if cluster.workers != "auto":
+        return cluster.workers
+    cores = max((os.cpu_count() or 1) // cluster.cpus_per_worker, 1)
+    if cluster.address != "local" or any(c.device != "cpu" for c in checkpoints):
+        return cores
+    return _within_memory(job, checkpoints, cores, say, available)
+
+
+def _within_memory(
+    job: JobSpec,
+    checkpoints: Sequence[Checkpoint],
+    cores: int,
+    say: Callable[[str], Any],
+    available: float | None,
+) -> int:
+    free = available_bytes() if available is None else available
+    weights, largest = max(
+        ((c.num_parameters * BYTES[c.dtype], c) for c in checkpoints), key=lambda pair: pair[0]
+    )
+    batches = max(spec.batch_memory_gb for spec in job.model.values()) * 1e9
+    # One checkpoint's census is one unit, so one worker has its activations.
+    census = 0.0 if job.census is None else job.census.memory_gb * 1e9
+    each = weights + batches + PROCESS_BYTES
+    fitting = max(int((free - census) // each), 1)
+    if fitting < cores:
+        say(
+            f"{fitting} worker(s) on {cores} cores: {free / 1e9:.1f} GB are free, and each worker "
+            f"needs about {each / 1e9:.1f} ({largest.model} {weights / 1e9:.1f}, batches "
+            f"{batches / 1e9:.1f}, Python {PROCESS_BYTES / 1e9:.1f}); change that with "
+            "model.NAME.batch_memory_gb, or set cluster.workers"
+        )
+    return min(fitting, cores)
+
+
+def available_bytes() -> float:
+    """Memory that processes started here can still take: the machine's, or the container's."""
+    free = float(psutil.virtual_memory().available)
+    try:
+        limit, used = ((CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
+        return min(free, float(limit) - float(used))
+    except (OSError, ValueError):  # no such limits here, or "max" for none
+        return free

@@ -1,0 +1,246 @@
+"""From a prefix tree to batches: greedy rows of nodes, with tree attention.
+
+A row holds a stretch of the tree's nodes in depth-first order, and in front of it the ancestors
+of its first node. A node sees its ancestors and itself and has its own position. Where no node
+has two children inside its row, the row is plain text and needs no mask.
+
+Shapes: ``N`` input nodes, ``B`` rows of a batch, ``T`` places of a row, ``E`` scored edges.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.score.texts import Texts
+from sweeper.score.tree import Ints, PrefixTree, build_tree
+
+Kind = TypeVar("Kind", bound=np.generic)
+
+SHARE_REPEATED = 8
+"""A row is closed when it is full and the next one would repeat less than this part of its length
+in ancestors; otherwise (many short ends of one long text) it may grow to twice its longest text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows for one forward pass, and what to read off its hidden states."""
+
+    tokens_BT: Ints
+    positions_BT: Ints
+    ends_BT: Ints
+    """One past the last descendant's place in the row."""
+    counted_BT: NDArray[np.bool_]
+    """Places that stand for their node: not padding, and no ancestor repeated from another row."""
+    plain: bool
+    """Every row is one text from its first token on: causal attention, no mask."""
+    heads: Ints
+    """Places ``b * T + t`` after which a token is scored."""
+    edges: Ints
+    """(E,): nodes of the tree whose log-probability is wanted."""
+    edge_heads: Ints
+    """(E,): index into ``heads`` of the place before the node."""
+    edge_tokens: Ints
+    """(E,): token of the node."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """The texts as a tree and its rows; independent of the model's weights and of conditions."""
+
+    texts: Texts
+    tree: PrefixTree
+    inputs: Ints
+    """(N,): nodes that are computed: those with a child. A text's last token is never one."""
+    ends: Ints
+    """(N,): index in ``inputs`` one past the last descendant."""
+    edges: Ints
+    """Nodes of the tree whose log-probability is wanted, in the order of ``edge_parents``."""
+    edge_parents: Ints
+    """Index in ``inputs`` of the node before each of them; never decreases."""
+    parents: Ints
+    """(N,): index in ``inputs`` of the node before; -1 for a first token."""
+    depths: Ints
+    """(N,): position."""
+
+    def cut(self, row_length: int) -> list["NodeRow"]:
+        """All nodes in rows, the longest first and plain rows apart.
+
+        Args:
+            row_length: wanted places of a row; a longer text has a row of its own length.
+        """
+        return _sorted(_rows(self, 0, len(self.inputs), row_length))
+
+    def cut_again(self, rows: Sequence["NodeRow"], row_length: int) -> list["NodeRow"]:
+        """Rows that turned out too long for the memory, as shorter ones."""
+        parts = (_rows(self, row.begin, row.end, row_length) for row in rows)
+        return _sorted(part for row in parts for part in row)
+
+    def values(self, per_node: NDArray[Kind], row: int) -> NDArray[Kind]:
+        """What belongs to a text's scored tokens, out of values for all nodes of the tree."""
+        return per_node[self.tree.path(row)[self.texts.start(row) :]]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """Input nodes ``begin`` to ``end``, after the ancestors of the first one."""
+
+    ancestors: Ints
+    begin: int
+    end: int
+    plain: bool
+
+    @property
+    def length(self) -> int:
+        """Places of the row."""
+        return len(self.ancestors) + self.end - self.begin
+
+
+def pack(texts: Texts, *, share: bool = True) -> Packing:
+    """Build the tree of the texts.
+
+    Args:
+        texts: checked texts.
+        share: merge equal prefixes; without, every text is a tree and a row of its own.
+    """
+    tree = build_tree(texts.rows, share=share)
+    num_nodes = tree.num_nodes
+    is_input = np.zeros(num_nodes, bool)
+    is_input[tree.parents[tree.parents >= 0]] = True
+    inputs = np.flatnonzero(is_input)
+    number = np.cumsum(is_input) - 1
+    above = tree.parents[inputs]
+    parents = np.where(above >= 0, number[above], -1)
+    depths = tree.depths[inputs]
+    edges = _edges(texts, tree)
+    return Packing(
+        texts=texts,
+        tree=tree,
+        inputs=inputs,
+        ends=_ends(parents, depths),
+        edges=edges,
+        edge_parents=number[tree.parents[edges]],
+        parents=parents,
+        depths=depths,
+    )
+
+
+def _edges(texts: Texts, tree: PrefixTree) -> Ints:
+    """Scored nodes, sorted by their parents."""
+    scored = np.zeros(tree.num_nodes, bool)
+    for index in range(len(texts.rows)):
+        scored[tree.path(index)[texts.start(index) :]] = True
+    edges = np.flatnonzero(scored)
+    return edges[np.argsort(tree.parents[edges], kind="stable")]
+
+
+def _ends(parents: Ints, depths: Ints) -> Ints:
+    """One past the last descendant of each node: its own number and the size of its subtree."""
+    sizes = np.ones(len(parents), np.int64)
+    by_depth = np.argsort(depths, kind="stable")
+    bounds = np.searchsorted(depths[by_depth], np.arange(1, depths.max(initial=0) + 2))
+    for begin, end in zip(bounds[-2::-1], bounds[:0:-1], strict=True):
+        level = by_depth[begin:end]
+        np.add.at(sizes, parents[level], sizes[level])
+    return np.arange(len(parents)) + sizes
+
+
+def _sorted(rows: Iterable[NodeRow]) -> list[NodeRow]:
+    return sorted(rows, key=lambda row: (row.plain, row.length), reverse=True)
+
+
+def _rows(packing: Packing, first: int, stop: int, row_length: int) -> Iterator[NodeRow]:
+    """Cut a stretch of nodes into rows; only between the end of one text and the next."""
+    parents, depths = packing.parents[first:stop], packing.depths[first:stop]
+    # A node that does not follow its parent begins a new branch (or a new tree).
+    branches = first + np.flatnonzero(parents != np.arange(first, stop) - 1)
+    # The first one does follow it where the stretch was cut inside a branch's siblings.
+    cuts = [first, *(branch for branch in branches.tolist() if branch > first), stop]
+    begin, before, longest, forked = first, int(depths[0]) if len(depths) else 0, 0, False
+    for branch, after in pairwise(cuts):
+        if after == branch:
+            continue
+        above = int(packing.depths[branch])
+        text = above + after - branch
+        if branch > begin and _full(before + after - begin, row_length, above, longest):
+            yield NodeRow(_ancestors(packing.parents, begin), begin, branch, not forked)
+            begin, before, longest, forked = branch, above, 0, False
+        forked = forked or branch > begin
+        longest = max(longest, text)
+    if stop > first:
+        yield NodeRow(_ancestors(packing.parents, begin), begin, stop, not forked)
+
+
+def _full(length: int, row_length: int, repeated: int, longest: int) -> bool:
+    if length <= row_length:
+        return False
+    few_repeated = repeated * SHARE_REPEATED <= row_length
+    return few_repeated or length > 2 * max(longest, row_length)
+
+
+def _ancestors(parents: Ints, node: int) -> Ints:
+    found = []
+    while (node := int(parents[node])) >= 0:
+        found.append(node)
+    return np.array(found[::-1], np.int64)
+
+
+def batches(
+    packing: Packing, rows: Sequence[NodeRow], max_positions: int
+) -> Iterator[tuple[int, Batch]]:
+    """Rows of like length together.
+
+    Args:
+        packing: whose rows.
+        rows: sorted rows (``Packing.cut``).
+        max_positions: most places of a batch, padding included; a longer row is alone.
+
+    Yields:
+        Number of rows done once the batch is computed, and the batch.
+    """
+    done = 0
+    while done < len(rows):
+        first = rows[done]
+        most = max(max_positions // first.length, 1)
+        chosen = [row for row in rows[done : done + most] if row.plain == first.plain]
+        done += len(chosen)
+        yield done, _batch(packing, chosen)
+
+
+def _batch(packing: Packing, rows: Sequence[NodeRow]) -> Batch:
+    tree, width = packing.tree, max(row.length for row in rows)
+    shape = (len(rows), width)
+    tokens, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    # A place without a node sees itself only.
+    ends = np.tile(np.arange(1, width + 1), (len(rows), 1))
+    counted = np.zeros(shape, bool)
+    before, edges = [], []
+    for index, row in enumerate(rows):
+        numbers = np.concatenate([row.ancestors, np.arange(row.begin, row.end)])
+        nodes, above = packing.inputs[numbers], len(row.ancestors)
+        tokens[index, : row.length] = tree.tokens[nodes]
+        positions[index, : row.length] = tree.depths[nodes]
+        last = np.minimum(packing.ends[numbers], row.end)
+        ends[index, : row.length] = above + last - row.begin
+        counted[index, above : row.length] = True
+        # What follows an ancestor is scored in the row that the ancestor was first put into.
+        first, stop = np.searchsorted(packing.edge_parents, (row.begin, row.end))
+        edges.append(packing.edges[first:stop])
+        places = packing.edge_parents[first:stop] - row.begin + above
+        before.append(index * width + places)
+    heads, edge_heads = np.unique(np.concatenate(before), return_inverse=True)
+    wanted = np.concatenate(edges)
+    return Batch(
+        tokens_BT=tokens,
+        positions_BT=positions,
+        ends_BT=ends,
+        counted_BT=counted,
+        plain=rows[0].plain,
+        heads=heads,
+        edges=wanted,
+        edge_heads=edge_heads,
+        edge_tokens=tree.tokens[wanted],
+    )

@@ -1,0 +1,1 @@
+"""Benchmarks: ``make bench``. How to read them stands in RESULTS.md beside this file."""

@@ -1,0 +1,53 @@
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+LIBRARIES = ("nnsight", "pyvene")
+
+
+def run(*arguments: object) -> str:
+    command = [sys.executable, "-m", *map(str, arguments)]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def differences(tiny_folder) -> dict[str, dict[str, float]]:
+    last_line = run("benchmarks.agreement", tiny_folder("llama")).splitlines()[-1]
+    return json.loads(last_line)
+
+
+@pytest.mark.parametrize(
+    "side", ["engine", "obvious_loop", "harness", "relaunch", "nnsight", "pyvene"]
+)
+def test_every_side_says_what_plain_hugging_face_says(differences, side):
+    if side in LIBRARIES and find_spec(side) is None:
+        pytest.skip(f"{side} is not installed; `make bench` installs it")
+    assert set(differences[side]) == {"baseline", "clamped"}
+    assert max(differences[side].values()) < 1e-3
+
+
+def test_the_clamp_that_they_agree_on_changes_something(differences):
+    assert differences["clamp"]["clamped"] > 0.01
+
+
+def test_rows_without_data_are_reported_not_left_out(tiny_folder, tmp_path):
+    output = tmp_path / "bench.json"
+    output.write_text(json.dumps([{"name": "tse_loop", "ratio": 1.0}, {"name": "other"}]))
+    model = ("--quick", "--model", tiny_folder("llama"))
+    printed = run("benchmarks", *model, "--data", tmp_path, "--output", output)
+    records = {record["name"]: record for record in json.loads(output.read_text())}
+    assert len(records) == 11
+    assert records.pop("other") == {"name": "other"}
+    for name, record in records.items():
+        assert record["skipped"] == f"no {record['skipped'][3:]}"
+        assert record["ratio"] is record["met"] is None
+        assert f"{record['skipped']}" in next(
+            line for line in printed.splitlines() if line.startswith(name)
+        )

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.score.packing import batches, pack
+from sweeper.score.texts import Texts
+
+texts_of = st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=9), min_size=1, max_size=25)
+
+
+def seen(batch, row, place):
+    """Places that a place attends to, by the mask's rule."""
+    return [k for k in range(place + 1) if place < batch.ends_BT[row, k]]
+
+
+@settings(derandomize=True, deadline=None)
+@given(texts_of, st.integers(1, 40), st.integers(1, 80), st.booleans())
+def test_each_node_is_computed_once_after_exactly_its_own_prefix(rows, length, positions, share):
+    packing = pack(Texts(rows=rows), share=share)
+    prefixes = {tuple(row[:end]) for row in rows for end in range(1, len(row))}
+    counted, scored = [], []
+    for _, batch in batches(packing, packing.cut(length), positions):
+        for row, place in zip(*np.nonzero(batch.counted_BT), strict=True):
+            path = seen(batch, row, place)
+            assert batch.positions_BT[row, path].tolist() == list(range(len(path)))
+            counted.append(tuple(batch.tokens_BT[row, path].tolist()))
+        if batch.plain:  # attends to everything before
+            width = batch.tokens_BT.shape[1]
+            for row, place in zip(*np.nonzero(batch.counted_BT), strict=True):
+                assert seen(batch, row, place) == list(range(place + 1))
+                assert place < width
+        scored += batch.edges.tolist()
+        before = batch.heads[batch.edge_heads]
+        assert (np.diff(batch.edge_heads) >= 0).all()
+        for edge, place in zip(batch.edges, before, strict=True):
+            row, place = divmod(int(place), batch.tokens_BT.shape[1])
+            prefix = batch.tokens_BT[row, seen(batch, row, place)].tolist()
+            texts = [packing.tree.path(i).tolist() for i in range(len(rows))]
+            index, path = next((i, p) for i, p in enumerate(texts) if edge in p)
+            assert prefix == rows[index][: path.index(edge)]
+    assert set(counted) == prefixes
+    if share:
+        assert len(counted) == len(prefixes)
+    first = np.flatnonzero(packing.tree.parents == -1)
+    assert sorted([*scored, *first.tolist()]) == list(range(packing.tree.num_nodes))
+
+
+@settings(derandomize=True, deadline=None)
+@given(texts_of, st.integers(20, 60), st.integers(1, 19))
+def test_rows_cut_again_hold_the_same_nodes(rows, length, shorter):
+    packing = pack(Texts(rows=rows))
+    again = packing.cut_again(packing.cut(length), shorter)
+    nodes = sorted(node for row in again for node in range(row.begin, row.end))
+    assert nodes == list(range(len(packing.inputs)))
+    assert max(row.length for row in again) <= max(shorter, *(3 * len(row) for row in rows))
+
+
+def test_a_long_common_context_is_not_repeated_for_every_end():
+    context = list(range(300))
+    rows = [[*context, 1000 + end, 7, 7] for end in range(20)]
+    packing = pack(Texts(rows=rows, starts=[300] * 20))
+    (row,) = packing.cut(128)
+    assert row.length == 300 + 20 * 2
+    (_, batch), *rest = batches(packing, [row], 128)
+    assert not rest
+    # The head runs after the context and after two tokens of each end, not inside the context.
+    assert len(batch.heads) == 1 + 20 * 2
+
+
+def test_windows_of_running_text_need_no_mask():
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(10_000, size=65).tolist() for _ in range(5)]
+    packing = pack(Texts(rows=rows))
+    made = [batch for _, batch in batches(packing, packing.cut(50), 128)]
+    assert [batch.tokens_BT.shape for batch in made] == [(2, 64), (2, 64), (1, 64)]
+    assert all(batch.plain for batch in made)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_no_texts_no_rows(share):
+    assert pack(Texts(rows=[]), share=share).cut(10) == []
