@@ -11,6 +11,7 @@ Shapes: ``B`` rows, ``T`` places of a row, ``D`` hidden size, ``H`` places befor
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,6 +24,7 @@ from sweeper.clamp.fork import Fork
 from sweeper.models.layerwise import Layerwise
 from sweeper.models.loading import LoadedModel
 from sweeper.records import Condition
+from sweeper.score.allocator import freed_memory_kept
 from sweeper.score.head import next_logprobs
 from sweeper.score.logprobs import within_memory
 from sweeper.score.masks import tree_mask
@@ -33,9 +35,9 @@ from sweeper.score.texts import Scores, Texts
 ROW_LENGTH = {"cpu": 128, "cuda": 512}
 """Wanted places of a row, by type of device: attention grows with it, repeated ancestors shrink."""
 
-LAYER_POSITIONS = {"cpu": 512, "cuda": 2**15}
-"""Places in one call of a layer, by type of device, as far as memory allows. On CPU, few enough
-for what a layer computes to stay in the cache."""
+LAYER_POSITIONS = {"cpu": 2048, "cuda": 2**15}
+"""Places in one call of a layer, by type of device, as far as memory allows: enough for a weight
+that is read to be used many times."""
 
 KEPT_PER_POSITION = 8
 """Copies of a batch's hidden states may wait in so many times the budget of positions: a waiting
@@ -92,7 +94,8 @@ def score_texts(
     fork, packing = Fork(model, conditions), pack(texts, share=share)
     row_length = ROW_LENGTH[model.input_device.type] if share else 1
     run = _Run(model, packing, row_length, fork, len(conditions), budget, work or Work())
-    with run.fork.installed():
+    on_cpu = model.input_device.type == "cpu"
+    with run.fork.installed(), freed_memory_kept() if on_cpu else nullcontext():
         run.all()
     return [run.scores(member) for member in range(len(conditions))]
 

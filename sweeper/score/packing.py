@@ -9,7 +9,7 @@ Shapes: ``N`` input nodes, ``B`` rows of a batch, ``T`` places of a row, ``E`` s
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from math import ceil
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 
 from sweeper.score.texts import Texts
 from sweeper.score.tree import Ints, PrefixTree, build_tree
+
+LOOK_BACK = 0.1
+"""Part of a row's end in which the best place to cut is looked for."""
+
+MOST_PADDING = 1 / 16
+"""Rows that would be padded by more than this part are computed apart."""
+
+FEW_ROWS = 256
+"""So many rows are cut evenly; among more, one short row does not matter."""
 
 Kind = TypeVar("Kind", bound=np.generic)
 
@@ -72,7 +81,7 @@ class Packing:
         Args:
             row_length: wanted places of a row; a longer text has a row of its own length.
         """
-        return _sorted(_rows(self, 0, len(self.inputs), row_length))
+        return _sorted(_even_rows(self, row_length))
 
     def cut_again(self, rows: Sequence["NodeRow"], row_length: int) -> list["NodeRow"]:
         """Rows that turned out too long for the memory, as shorter ones."""
@@ -152,33 +161,55 @@ def _sorted(rows: Iterable[NodeRow]) -> list[NodeRow]:
     return sorted(rows, key=lambda row: (row.plain, row.length), reverse=True)
 
 
+def _even_rows(packing: Packing, row_length: int) -> list[NodeRow]:
+    """Rows of about the same length: one short row would be padded to the length of the others."""
+    whole = (0, len(packing.inputs))
+    rows = list(_rows(packing, *whole, row_length))
+    if len(rows) > FEW_ROWS:
+        return rows
+    # The smallest length that needs no more rows.
+    low, high = row_length // 2, row_length
+    while low + 1 < high:
+        middle = (low + high) // 2
+        tried = list(_rows(packing, *whole, middle))
+        low, high = (low, middle) if len(tried) <= len(rows) else (middle, high)
+        rows = tried if len(tried) <= len(rows) else rows
+    return rows
+
+
 def _rows(packing: Packing, first: int, stop: int, row_length: int) -> Iterator[NodeRow]:
     """Cut a stretch of nodes into rows; only between the end of one text and the next."""
-    parents, depths = packing.parents[first:stop], packing.depths[first:stop]
-    # A node that does not follow its parent begins a new branch (or a new tree).
-    branches = first + np.flatnonzero(parents != np.arange(first, stop) - 1)
-    # The first one does follow it where the stretch was cut inside a branch's siblings.
-    cuts = [first, *(branch for branch in branches.tolist() if branch > first), stop]
-    begin, before, longest, forked = first, int(depths[0]) if len(depths) else 0, 0, False
-    for branch, after in pairwise(cuts):
-        if after == branch:
-            continue
-        above = int(packing.depths[branch])
-        text = above + after - branch
-        if branch > begin and _full(before + after - begin, row_length, above, longest):
-            yield NodeRow(_ancestors(packing.parents, begin), begin, branch, not forked)
-            begin, before, longest, forked = branch, above, 0, False
-        forked = forked or branch > begin
-        longest = max(longest, text)
-    if stop > first:
-        yield NodeRow(_ancestors(packing.parents, begin), begin, stop, not forked)
+    if first == stop:
+        return
+    # A node that does not follow its parent begins a new branch (or a new tree). The first one
+    # may follow it, where the stretch was cut between siblings.
+    follows = packing.parents[first:stop] == np.arange(first, stop) - 1
+    follows[0] = False
+    begins = first + np.flatnonzero(~follows)
+    ends = np.append(begins[1:], stop)
+    above = packing.depths[begins]
+    index = 0
+    while index < len(begins):
+        after = _last_of_row(begins, ends, above, index, row_length)
+        begin, end = int(begins[index]), int(ends[after - 1])
+        yield NodeRow(_ancestors(packing.parents, begin), begin, end, after == index + 1)
+        index = after
 
 
-def _full(length: int, row_length: int, repeated: int, longest: int) -> bool:
-    if length <= row_length:
-        return False
-    few_repeated = repeated * SHARE_REPEATED <= row_length
-    return few_repeated or length > 2 * max(longest, row_length)
+def _last_of_row(begins: Ints, ends: Ints, above: Ints, index: int, row_length: int) -> int:
+    """One past the last branch of the row that begins with branch ``index``."""
+    before = int(begins[index] - above[index])
+    after = max(int(np.searchsorted(ends, before + row_length, side="right")), index + 1)
+    if after == len(ends):
+        return after
+    if above[after] * SHARE_REPEATED <= row_length:
+        # A little earlier there may be a place where the next row has less to repeat.
+        early = before + round(row_length * (1 - LOOK_BACK))
+        since = max(int(np.searchsorted(begins, early)), index + 1)
+        return after - int(np.argmin(above[since : after + 1][::-1])) if since < after else after
+    texts = above[index:after] + ends[index:after] - begins[index:after]
+    most = 2 * max(int(texts.max()), row_length)
+    return max(int(np.searchsorted(ends, before + most, side="right")), after)
 
 
 def _ancestors(parents: Ints, node: int) -> Ints:
@@ -191,7 +222,7 @@ def _ancestors(parents: Ints, node: int) -> Ints:
 def batches(
     packing: Packing, rows: Sequence[NodeRow], max_positions: int
 ) -> Iterator[tuple[int, Batch]]:
-    """Rows of like length together.
+    """Rows of like length together, in batches of about the same size.
 
     Args:
         packing: whose rows.
@@ -202,12 +233,19 @@ def batches(
         Number of rows done once the batch is computed, and the batch.
     """
     done = 0
+    # No small remainder at the end: a layer's weights are read for it all the same.
+    num_batches = ceil(sum(row.length for row in rows) / max_positions)
+    even = ceil(len(rows) / max(num_batches, 1))
     while done < len(rows):
         first = rows[done]
-        most = max(max_positions // first.length, 1)
-        chosen = [row for row in rows[done : done + most] if row.plain == first.plain]
+        most = max(min(max_positions // first.length, even), 1)
+        chosen = [row for row in rows[done : done + most] if _alike(row, first)]
         done += len(chosen)
         yield done, _batch(packing, chosen)
+
+
+def _alike(row: NodeRow, longest: NodeRow) -> bool:
+    return row.plain == longest.plain and row.length >= longest.length * (1 - MOST_PADDING)
 
 
 def _batch(packing: Packing, rows: Sequence[NodeRow]) -> Batch:
