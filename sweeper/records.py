@@ -155,10 +155,17 @@ class Unit:
     """Attempt whose Parquet file in the store holds the neuron sets of the cells' conditions."""
     attempt: int = 1
     """How many times the cells were tried before, plus one."""
+    saved: float = 0.0
+    """Part of the cells' work that they share, 0 to 1: computed once."""
 
     @property
     def cost(self) -> float:
-        """Expected work of all cells in token positions."""
+        """Expected work in token positions, what the cells share counted once."""
+        return self.unshared_cost * (1 - self.saved)
+
+    @property
+    def unshared_cost(self) -> float:
+        """Expected work in token positions, every cell counted in full."""
         return sum(cell.cost for cell in self.cells)
 
 

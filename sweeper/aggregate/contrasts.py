@@ -6,6 +6,7 @@ Items are put into one order (group, cluster, item_id) before anything is added 
 order of the rows cannot change a single bit of a result.
 """
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from sweeper.aggregate.intervals import FloatArray, ratios
 
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 ALL = "all"
 """Name of the group that holds every item."""
@@ -27,6 +29,9 @@ METRICS: dict[str, tuple[str, ...]] = {
 """Metrics of each kind of task; of a harness task those that its documents have."""
 OUTCOME = "outcome "
 """What the columns of further metrics begin with (``with_outcomes``)."""
+_NAMED = 5
+"""Cells that a message names."""
+_log = logging.getLogger("sweeper")
 _COLUMNS = {"accuracy": "correct", "margin": "margin", "nll": "logprob"}
 
 
@@ -124,6 +129,9 @@ class ItemTable:
     def panels(self, cell_keys: Sequence[str], task_kind: str) -> dict[str, Panel]:
         """Pair the items of the cells of one task, metric by metric.
 
+        A harness task has the metrics that every one of its documents has. Where only some cells
+        lack a value, the metric is left out with a warning.
+
         Args:
             cell_keys: K cells, not necessarily distinct (two names may have one cell).
             task_kind: key of ``METRICS``.
@@ -138,16 +146,40 @@ class ItemTable:
 
     def _present(self, rows: IntArray) -> list[str]:
         """Metrics that every one of a harness task's documents has, in every cell."""
-        here = self._items.iloc[np.unique(rows)]
-        full = set(here.columns[here.notna().all()])
-        found = [metric for metric in METRICS["lm_eval"] if _COLUMNS[metric] in full]
-        if "margin" in found and "nll" in found:
+        outcomes = sorted(name for name in self._items.columns if name.startswith(OUTCOME))
+        further = {name.removeprefix(OUTCOME): name for name in outcomes}
+        columns = _COLUMNS | {name: further[name] for name in further if name not in _COLUMNS}
+        has = self._items.notna()
+        known = {name: has[column].to_numpy()[rows] for name, column in columns.items()}
+        ragged = {name for name, mask in known.items() if (mask != mask[0]).any()}
+        found = {name for name, mask in known.items() if mask.all()}
+        if "margin" in found | ragged:
             # The log-probability of the right one of given answers is no perplexity.
-            found.remove("nll")
-        further = [name.removeprefix(OUTCOME) for name in sorted(full) if name.startswith(OUTCOME)]
-        # ``correct`` is the harness's ``acc``.
-        known = {*found, "acc"} if "accuracy" in found else set(found)
-        return found + [metric for metric in further if metric not in known]
+            found.discard("nll")
+            ragged.discard("nll")
+        if "accuracy" in found:
+            found.discard("acc")  # the same
+        for name in sorted(ragged):
+            self._warn(name, known[name], rows)
+        return [name for name in columns if name in found]
+
+    def _warn(self, metric: str, known: BoolArray, rows: IntArray) -> None:
+        """Say which cells lack what others have; a task without the metric lacks it in all."""
+        lacking = ~known & known.any(axis=0)
+        places = rows[lacking]
+        cells, tasks = (
+            sorted({str(name) for name in self._items[column].iloc[places]})
+            for column in ("cell_key", "group")
+        )
+        more = f" and {len(cells) - _NAMED} more" if len(cells) > _NAMED else ""
+        _log.warning(
+            "task %s: metric %s is left out for all conditions: %d values are missing in %s%s",
+            ", ".join(tasks[:_NAMED]),
+            metric,
+            len(places),
+            ", ".join(cells[:_NAMED]),
+            more,
+        )
 
     def _index_items(self) -> None:
         """Number the items by (group, cluster, item_id) in sorted order."""

@@ -22,7 +22,7 @@ class Forecast:
     units: int
     """Expected units of the cells that are left."""
     positions: float
-    """Expected token positions that are left."""
+    """Expected token positions that are left, every cell counted in full."""
     seconds: float
     """Expected time of that on all workers, without loading the model."""
 
@@ -70,6 +70,8 @@ def _num_units(
     rate: float,
     workers: int,
 ) -> int:
-    limit = unit_limits(positions, rate, job.cluster.unit_seconds, workers).cost
+    limits = unit_limits(positions, rate, job.cluster.unit_seconds, workers)
+    # What cells share is not known before their neurons are.
+    limit = min(limits.cost, limits.unshared)
     per_unit = {name: max(int(limit // cost), 1) for name, (_, cost) in left.items() if cost}
     return sum(math.ceil(count / per_unit.get(name, 1)) for name, (count, _) in left.items())

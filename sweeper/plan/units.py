@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from sweeper.records import Cell, Unit, content_hash
 
@@ -24,11 +24,14 @@ def _nothing_shared(_first: Cell, _second: Cell) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitLimits:
-    """Most work of one unit, in token positions."""
+    """Most work of one unit, in token positions. A cell above a limit is still a unit."""
 
     cost: float
+    """What its cells share is counted once."""
     sharing: float
-    """While further cells share much with the one before."""
+    """The same, while further cells share much with the one before."""
+    unshared: float
+    """Every cell is counted in full, whatever it shares: bounds how few units there are."""
 
 
 def group_cells(
@@ -41,7 +44,7 @@ def group_cells(
 
     Args:
         cells: cells of any checkpoints and tasks; those that share work next to one another.
-        limits: most work of a group. What is shared counts once.
+        limits: most work of a group.
         shared: which part of a cell's work is shared with the one before.
     """
 
@@ -55,17 +58,31 @@ def group_cells(
 
 def _pack(cells: Sequence[Cell], limits: UnitLimits, shared: Shared) -> Iterator[tuple[Cell, ...]]:
     group: list[Cell] = []
-    cost = 0.0
+    cost = unshared = 0.0
     for cell in cells:
         part = shared(group[-1], cell) if group else 0.0
         limit = limits.sharing if part >= WORTH_SHARING else limits.cost
-        if group and cost + cell.cost * (1 - part) > limit:
+        full = cost + cell.cost * (1 - part) > limit or unshared + cell.cost > limits.unshared
+        if group and full:
             yield tuple(group)
-            group, cost, part = [], 0.0, 0.0
+            group, cost, unshared, part = [], 0.0, 0.0, 0.0
         group.append(cell)
         cost += cell.cost * (1 - part)
+        unshared += cell.cost
     if group:
         yield tuple(group)
+
+
+def saved_part(group: Sequence[Cell], shared: Shared) -> float:
+    """Part of a group's work, 0 to 1, that sharing saves: each cell's with the one before it.
+
+    Args:
+        group: cells in the order in which they are packed.
+        shared: which part of a cell's work is shared with the one before.
+    """
+    total = sum(cell.cost for cell in group)
+    saved = sum(cell.cost * shared(before, cell) for before, cell in pairwise(group))
+    return saved / total if total else 0.0
 
 
 def make_units(
@@ -89,11 +106,12 @@ def unit_limits(total: float, rate: float, unit_seconds: float, workers: int) ->
     not keep the others waiting.
 
     Args:
-        total: work to divide, in token positions.
+        total: work to divide, in token positions, every cell counted in full.
         rate: token positions per second of one worker.
         unit_seconds: wanted length of a unit.
         workers: number of workers.
     """
-    most = total / (UNITS_PER_WORKER * workers)
     wanted = rate * unit_seconds
-    return UnitLimits(cost=min(wanted, most), sharing=min(wanted * LONGER, most))
+    # Counted as the total is: shared work counted once would let one unit hold all cells.
+    most = total / (UNITS_PER_WORKER * workers)
+    return UnitLimits(cost=wanted, sharing=wanted * LONGER, unshared=most)

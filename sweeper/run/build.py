@@ -1,9 +1,10 @@
 """From cells to units: everything that a worker needs to know, as plain data."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sweeper.plan.sharing import layers_shared, neighbours
-from sweeper.plan.units import UnitLimits, make_units
+from sweeper.plan.units import UnitLimits, make_units, saved_part
 from sweeper.records import Cell, CellStatus, Checkpoint, Condition, Unit
 from sweeper.run.manifest import conditions_table
 from sweeper.run.rows import arrow
@@ -57,15 +58,16 @@ def score_units(
     needed = {c.key: c for c in conditions if c.key in wanted}
     attempt = _commit_sets(sweep, list(needed.values()), store)
 
-    def build(name: str, group: tuple[Cell, ...]) -> Unit:
-        here = [needed[key] for key in dict.fromkeys(str(cell.condition_key) for cell in group)]
-        return _score_unit(sweep, checkpoint, name, group, here, attempt)
-
     num_layers = checkpoint.num_layers
 
     def shared(first: Cell, second: Cell) -> float:
         pair = needed[str(first.condition_key)], needed[str(second.condition_key)]
         return layers_shared(*pair, num_layers) / num_layers
+
+    def build(name: str, group: tuple[Cell, ...]) -> Unit:
+        here = [needed[key] for key in dict.fromkeys(str(cell.condition_key) for cell in group)]
+        unit = _score_unit(sweep, checkpoint, name, group, here, attempt)
+        return replace(unit, saved=saved_part(group, shared))
 
     return make_units(neighbours(cells, needed, num_layers), limits, build, shared)
 

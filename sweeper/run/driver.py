@@ -163,7 +163,8 @@ class Driver:
     ) -> None:
         rate = self._speeds.rate(checkpoint)
         cluster = self._sweep.job.cluster
-        total = sum(cell.cost for cell in pending)
+        # Two names for the same condition are one cell.
+        total = sum({cell.key: cell.cost for cell in pending}.values())
         limits = unit_limits(total, rate, cluster.unit_seconds, self._num_workers)
         units = score_units(self._sweep, checkpoint, pending, conditions, self._store, limits)
         self._queue.add(units, rate)

@@ -116,7 +116,8 @@ class UnitQueue:
             queue.load_seconds = outcome.load_seconds
         busy = outcome.seconds - outcome.load_seconds
         if outcome.done and busy > 0:
-            done = sum(cell.cost for cell in unit.cells if cell.key in set(outcome.done))
+            keys = set(outcome.done)
+            done = sum(cell.cost for cell in unit.cells if cell.key in keys) * (1 - unit.saved)
             # Smoothed: units differ in how well they pack.
             queue.rate += 0.5 * (max(done / busy, 1e-9) - queue.rate)
         return self._retry(unit, queue, outcome.errors, loaded=outcome.loaded)
@@ -173,4 +174,4 @@ class UnitQueue:
 
 def _alone(unit: Unit, cell: Cell) -> Unit:
     """The cell as a unit of its own, to be tried again."""
-    return replace(unit, id=cell.key[:16], cells=(cell,), attempt=unit.attempt + 1)
+    return replace(unit, id=cell.key[:16], cells=(cell,), attempt=unit.attempt + 1, saved=0.0)

@@ -13,6 +13,8 @@ SMOOTHING = 0.3
 class Speeds:
     """Token positions per second of one worker, by model, numerics and what the worker has.
 
+    Positions are those computed: what cells of a unit share counts once.
+
     Kept in the cache folder of the machine; losing it costs nothing but a worse first estimate.
     """
 

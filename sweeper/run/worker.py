@@ -110,7 +110,31 @@ class Worker:
         if unit.cells[0].kind == "census":
             self._census(held, unit, unit.cells[0], rows)
             return []
-        return self._score(held, unit, rows)
+        positions = held.budget.positions
+        try:
+            return self._score(held, unit, rows)
+        except torch.AcceleratorError:
+            raise
+        except Exception:
+            # What was tried in vain to make it fit says nothing about other work.
+            held.budget.positions = positions
+            if len(unit.cells) == 1:
+                raise
+        return self._score_apart(held, unit, rows)
+
+    def _score_apart(self, held: _Held, unit: Unit, rows: Rows) -> list[CellError]:
+        """One condition after the other, so that the one that fails does not take others along."""
+        errors: list[CellError] = []
+        for cell in unit.cells:
+            positions = held.budget.positions
+            try:
+                errors += self._score(held, replace(unit, cells=(cell,)), rows)
+            except torch.AcceleratorError:
+                raise
+            except Exception as error:
+                held.budget.positions = positions
+                errors.append(_cell_error(cell, error))
+        return errors
 
     def _answer(self, rows: Rows, begin: float, errors: list[CellError]) -> Outcome:
         if rows.done:

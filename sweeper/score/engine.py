@@ -24,12 +24,13 @@ from sweeper.clamp.fork import Fork
 from sweeper.models.layerwise import Layerwise
 from sweeper.models.loading import LoadedModel
 from sweeper.records import Condition
+from sweeper.score import longrope
 from sweeper.score.allocator import freed_memory_kept
 from sweeper.score.head import next_logprobs
 from sweeper.score.logprobs import within_memory
 from sweeper.score.masks import tree_mask
 from sweeper.score.memory import TokenBudget
-from sweeper.score.packing import Batch, Packing, batches, pack
+from sweeper.score.packing import Batch, NodeRow, Packing, batches, pack
 from sweeper.score.texts import Scores, Texts
 
 ROW_LENGTH = {"cpu": 128, "cuda": 512}
@@ -91,9 +92,31 @@ def score_texts(
         MemoryError: a single place does not fit into memory.
     """
     texts.check(model.checkpoint.context)
+    if not conditions:
+        return []
+    members = longrope.parts(model, texts)
+    if len(members) == 1:
+        return _score_together(model, texts, conditions, budget, share, work or Work())
+    scored = [
+        _score_together(
+            model, longrope.chosen(texts, part), conditions, budget, share, work or Work()
+        )
+        for part in members
+    ]
+    return [longrope.joined(of_parts, members) for of_parts in zip(*scored, strict=True)]
+
+
+def _score_together(
+    model: LoadedModel,
+    texts: Texts,
+    conditions: Sequence[Condition],
+    budget: TokenBudget,
+    share: bool,
+    work: Work,
+) -> list[Scores]:
     fork, packing = Fork(model, conditions), pack(texts, share=share)
     row_length = ROW_LENGTH[model.input_device.type] if share else 1
-    run = _Run(model, packing, row_length, fork, len(conditions), budget, work or Work())
+    run = _Run(model, packing, row_length, fork, len(conditions), budget, work)
     on_cpu = model.input_device.type == "cpu"
     with run.fork.installed(), freed_memory_kept() if on_cpu else nullcontext():
         run.all()
@@ -124,19 +147,27 @@ class _Run:
     @torch.inference_mode()
     def all(self) -> None:
         """Score everything."""
-        order = self.fork.order()
-        begin = 0
-        while begin < self.num:
-            members = order[begin : begin + self._num_alive()]
-            self._score(members)
-            begin += len(members)
+        everything = self.packing.cut(self._row_length(), self._layer_positions())
+        waiting = [(self.fork.order(), everything)]
+        while waiting:
+            members, rows = waiting.pop()
+            alive = self._num_alive()
+            if len(members) > alive:
+                waiting.append((members[alive:], rows))
+            left = self._score(members[:alive], rows)
+            if left:  # memory ran out: the rest goes on with the smaller budget
+                again = self.packing.cut_again(left, self._row_length(), self._layer_positions())
+                waiting.append((members[:alive], again))
         self.work.nodes += len(self.packing.inputs) * self.num
         self.work.positions += sum(len(row) - 1 for row in self.packing.texts.rows) * self.num
+
+    def _row_length(self) -> int:
+        return min(self.row_length, self.budget.positions)
 
     def _num_alive(self) -> int:
         """Conditions that may be kept apart at once."""
         longest = max(map(len, self.packing.texts.rows), default=1)
-        size = max(self._batch_positions(), longest, min(self.row_length, self.budget.positions))
+        size = max(self._batch_positions(), longest, self._row_length())
         return max(KEPT_PER_POSITION * self.budget.positions // size, 1)
 
     def _layer_positions(self) -> int:
@@ -146,22 +177,22 @@ class _Run:
         """Places of a batch: small enough for its copies to pass the layers together."""
         return max(self._layer_positions() // min(self.num, KEPT_PER_POSITION), 1)
 
-    def _score(self, members: Sequence[int]) -> None:
-        """Score all batches for conditions that are kept apart at once."""
-        rows = self.packing.cut(min(self.row_length, self.budget.positions))
-        while rows:
-            done = 0
-            for after, batch in batches(self.packing, rows, self._batch_positions()):
-                widest = batch.tokens_BT.size * self._copies(batch, members)
-                # One text under one condition cannot be made smaller: its error is raised.
-                alone = widest == int(batch.positions_BT.max()) + 1
-                forward = partial(self._forward, batch, members)
-                if within_memory(forward, 1 if alone else widest, 1, self.budget) is None:
-                    break
-                done = after
-            # What is left when memory ran out is cut anew, for the smaller budget.
-            shorter = min(self.row_length, self._batch_positions())
-            rows = self.packing.cut_again(rows[done:], shorter)
+    def _score(self, members: Sequence[int], rows: Sequence[NodeRow]) -> Sequence[NodeRow]:
+        """Score rows for conditions that are kept apart at once.
+
+        Returns:
+            The rows that are left after memory ran out and the budget was halved.
+        """
+        done = 0
+        for after, batch in batches(self.packing, rows, self._batch_positions()):
+            widest = batch.tokens_BT.size * self._copies(batch, members)
+            # One text under one condition cannot be made smaller: its error is raised.
+            alone = len(members) == 1 and widest == int(batch.positions_BT.max()) + 1
+            forward = partial(self._forward, batch, members)
+            if within_memory(forward, 1 if alone else widest, 1, self.budget) is None:
+                break
+            done = after
+        return rows[done:]
 
     def _copies(self, batch: Batch, members: Sequence[int]) -> int:
         """Most copies of a batch in one call of a layer."""
@@ -193,13 +224,12 @@ class _Run:
 
     def _read(self, batch: Batch, members: Sequence[int], hidden_BTD: Tensor) -> None:
         """Log-probabilities of what is wanted after this batch's places, for conditions alike."""
-        device = hidden_BTD.device
-        heads = torch.from_numpy(batch.heads).to(device)
+        heads = torch.from_numpy(batch.heads).to(hidden_BTD.device)
         values, greedy = next_logprobs(
             self.model,
             hidden_BTD.flatten(0, 1)[heads],
-            torch.from_numpy(batch.edge_heads).to(device),
-            torch.from_numpy(batch.edge_tokens).to(device),
+            torch.from_numpy(batch.edge_heads),
+            torch.from_numpy(batch.edge_tokens),
             greedy=self.greedy is not None,
         )
         for member in members:

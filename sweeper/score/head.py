@@ -34,36 +34,44 @@ def next_logprobs(
     Returns:
         (E,) float32, and (E,) bool: whether the token's logit is the largest. None unless asked.
     """
+    # Where a model is spread over devices, the head need not be where the last layer is.
+    device = next(model.head.parameters()).device
+    hidden_HD, heads_E, tokens_E = (x.to(device) for x in (hidden_HD, heads_E, tokens_E))
     logprobs, is_greedy = [], []
-    size = STATES[hidden_HD.device.type]
+    size = STATES[device.type]
     bounds = range(0, len(hidden_HD), size)
     for begin in bounds:
         hidden = hidden_HD[begin : begin + size]
         first, stop = torch.searchsorted(heads_E, torch.tensor([begin, begin + size]).to(heads_E))
         heads, tokens = heads_E[first:stop] - begin, tokens_E[first:stop]
-        wanted, lse, largest = _chunk(model, hidden, heads, tokens)
+        wanted, lse, likeliest = _chunk(model, hidden, heads, tokens, greedy=greedy)
         logprobs.append(wanted - lse[heads])
-        is_greedy.append(wanted >= largest[heads])
+        is_greedy.append(tokens == likeliest[heads])
     if not logprobs:
         return hidden_HD.new_empty(0, dtype=torch.float32), None
     return torch.cat(logprobs), torch.cat(is_greedy) if greedy else None
 
 
 def _chunk(
-    model: LoadedModel, hidden_HD: Tensor, heads_E: Tensor, tokens_E: Tensor
+    model: LoadedModel, hidden_HD: Tensor, heads_E: Tensor, tokens_E: Tensor, *, greedy: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Wanted logits (E,), log-sum-exp (H,) and largest logit (H,) over the whole vocabulary."""
+    """Wanted logits (E,), log-sum-exp (H,), and if asked the most probable tokens (H,).
+
+    Of equally probable ones the first, as ``argmax`` over the whole vocabulary has it.
+    """
     wanted_E = hidden_HD.new_empty(len(tokens_E), dtype=torch.float32)
     lse_H = hidden_HD.new_full((len(hidden_HD),), -torch.inf, dtype=torch.float32)
-    largest_H = lse_H.clone()
+    largest_H, likeliest_H = lse_H.clone(), lse_H.new_full((len(hidden_HD),), -1).long()
     for begin, logits_HV in _blocks(model, hidden_HD):
         inside = (tokens_E >= begin) & (tokens_E < begin + logits_HV.shape[1])
         wanted_E[inside] = logits_HV[heads_E[inside], tokens_E[inside] - begin]
         peak_H = logits_HV.amax(-1)
+        if greedy:
+            likeliest_H = torch.where(peak_H > largest_H, logits_HV.argmax(-1) + begin, likeliest_H)
+            largest_H = torch.maximum(largest_H, peak_H)
         sums_H = logits_HV.sub_(peak_H[:, None]).exp_().sum(-1)
         lse_H = torch.logaddexp(lse_H, peak_H + sums_H.log())
-        largest_H = torch.maximum(largest_H, peak_H)
-    return wanted_E, lse_H, largest_H
+    return wanted_E, lse_H, likeliest_H
 
 
 def _blocks(model: LoadedModel, hidden_HD: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -75,17 +75,18 @@ class Packing:
     depths: Ints
     """(N,): position."""
 
-    def cut(self, row_length: int) -> list["NodeRow"]:
+    def cut(self, row_length: int, most: int) -> list["NodeRow"]:
         """All nodes in rows, the longest first and plain rows apart.
 
         Args:
             row_length: wanted places of a row; a longer text has a row of its own length.
+            most: places that a row may grow to where the next one would repeat much of it.
         """
-        return _sorted(_even_rows(self, row_length))
+        return _sorted(_even_rows(self, row_length, most))
 
-    def cut_again(self, rows: Sequence["NodeRow"], row_length: int) -> list["NodeRow"]:
+    def cut_again(self, rows: Sequence["NodeRow"], row_length: int, most: int) -> list["NodeRow"]:
         """Rows that turned out too long for the memory, as shorter ones."""
-        parts = (_rows(self, row.begin, row.end, row_length) for row in rows)
+        parts = (_rows(self, row.begin, row.end, row_length, most) for row in rows)
         return _sorted(part for row in parts for part in row)
 
     def values(self, per_node: NDArray[Kind], row: int) -> NDArray[Kind]:
@@ -161,23 +162,23 @@ def _sorted(rows: Iterable[NodeRow]) -> list[NodeRow]:
     return sorted(rows, key=lambda row: (row.plain, row.length), reverse=True)
 
 
-def _even_rows(packing: Packing, row_length: int) -> list[NodeRow]:
+def _even_rows(packing: Packing, row_length: int, most: int) -> list[NodeRow]:
     """Rows of about the same length: one short row would be padded to the length of the others."""
     whole = (0, len(packing.inputs))
-    rows = list(_rows(packing, *whole, row_length))
+    rows = list(_rows(packing, *whole, row_length, most))
     if len(rows) > FEW_ROWS:
         return rows
     # The smallest length that needs no more rows.
     low, high = row_length // 2, row_length
     while low + 1 < high:
         middle = (low + high) // 2
-        tried = list(_rows(packing, *whole, middle))
+        tried = list(_rows(packing, *whole, middle, most))
         low, high = (low, middle) if len(tried) <= len(rows) else (middle, high)
         rows = tried if len(tried) <= len(rows) else rows
     return rows
 
 
-def _rows(packing: Packing, first: int, stop: int, row_length: int) -> Iterator[NodeRow]:
+def _rows(packing: Packing, first: int, stop: int, row_length: int, most: int) -> Iterator[NodeRow]:
     """Cut a stretch of nodes into rows; only between the end of one text and the next."""
     if first == stop:
         return
@@ -190,13 +191,15 @@ def _rows(packing: Packing, first: int, stop: int, row_length: int) -> Iterator[
     above = packing.depths[begins]
     index = 0
     while index < len(begins):
-        after = _last_of_row(begins, ends, above, index, row_length)
+        after = _last_of_row(begins, ends, above, index, row_length, most)
         begin, end = int(begins[index]), int(ends[after - 1])
         yield NodeRow(_ancestors(packing.parents, begin), begin, end, after == index + 1)
         index = after
 
 
-def _last_of_row(begins: Ints, ends: Ints, above: Ints, index: int, row_length: int) -> int:
+def _last_of_row(
+    begins: Ints, ends: Ints, above: Ints, index: int, row_length: int, most: int
+) -> int:
     """One past the last branch of the row that begins with branch ``index``."""
     before = int(begins[index] - above[index])
     after = max(int(np.searchsorted(ends, before + row_length, side="right")), index + 1)
@@ -208,8 +211,8 @@ def _last_of_row(begins: Ints, ends: Ints, above: Ints, index: int, row_length: 
         since = max(int(np.searchsorted(begins, early)), index + 1)
         return after - int(np.argmin(above[since : after + 1][::-1])) if since < after else after
     texts = above[index:after] + ends[index:after] - begins[index:after]
-    most = 2 * max(int(texts.max()), row_length)
-    return max(int(np.searchsorted(ends, before + most, side="right")), after)
+    grown = min(2 * max(int(texts.max()), row_length), most)
+    return max(int(np.searchsorted(ends, before + grown, side="right")), after)
 
 
 def _ancestors(parents: Ints, node: int) -> Ints:

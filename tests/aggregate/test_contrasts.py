@@ -136,6 +136,32 @@ def test_a_harness_task_has_the_metrics_that_all_its_documents_have(columns, exp
     assert table.panels(["base", "other"], "lm_eval").keys() == expected
 
 
+@pytest.mark.parametrize(
+    ("column", "metric", "left"),
+    [
+        ("correct", "accuracy", ["margin", "acc_norm"]),
+        ("margin", "margin", ["accuracy", "acc_norm"]),
+        ("outcome acc_norm", "acc_norm", ["accuracy", "margin"]),
+    ],
+)
+def test_a_value_that_only_some_cells_lack_is_said(caplog, column, metric, left):
+    scores = {"correct": [0, 0], "margin": [0.5, 1.5], "logprob": [-3, -4]}
+    items = harness_items(**scores, **{"outcome acc_norm": [1, 1]}).astype({column: float})
+    cells = ["base", "other"]
+    assert metric in ItemTable(items, cells).panels(cells, "lm_eval")
+    assert caplog.messages == []
+    items.loc[3, column] = np.nan
+    assert list(ItemTable(items, cells).panels(cells, "lm_eval")) == left
+    (said,) = caplog.messages
+    assert said == (
+        f"task t: metric {metric} is left out for all conditions: 1 values are missing in other"
+    )
+    items.loc[1, column] = np.nan  # the same document in the other cell
+    caplog.clear()
+    assert metric not in ItemTable(items, cells).panels(cells, "lm_eval")
+    assert caplog.messages == []
+
+
 def test_means_of_the_harness_become_metrics():
     items = harness_items(correct=[0, 0])
     values = [("acc", 0.0, True), ("acc_norm", 1.0, True), ("perplexity", -3.0, False)]

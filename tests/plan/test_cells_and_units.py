@@ -9,7 +9,14 @@ from sweeper.plan.cells import needs_census, num_score_cells, score_cells, seeds
 from sweeper.plan.cost import guessed_rate
 from sweeper.plan.forecast import forecast
 from sweeper.plan.sharing import layers_shared, neighbours
-from sweeper.plan.units import UnitLimits, group_cells, make_units, unit_limits
+from sweeper.plan.units import (
+    UNITS_PER_WORKER,
+    UnitLimits,
+    group_cells,
+    make_units,
+    saved_part,
+    unit_limits,
+)
 from sweeper.records import TaskFacts
 from sweeper.spec.job import JobSpec
 
@@ -85,7 +92,8 @@ def test_units_hold_every_cell_once_and_never_mix(rows, max_cost):
         cell(f"{key}{task}{model}", task=task, model=model, cost=float(cost))
         for key, task, model, cost in rows
     ]
-    groups = list(group_cells(cells, UnitLimits(cost=max_cost, sharing=max_cost)))
+    limits = UnitLimits(cost=max_cost, sharing=max_cost, unshared=max_cost)
+    groups = list(group_cells(cells, limits))
     assert sorted(c.key for group in groups for c in group) == sorted({c.key for c in cells})
     for group in groups:
         assert len({(c.task, c.model, c.revision, c.kind) for c in group}) == 1
@@ -94,7 +102,7 @@ def test_units_hold_every_cell_once_and_never_mix(rows, max_cost):
 
 def test_units_are_named_after_their_cells():
     cells = [cell("x"), cell("y"), cell("z")]
-    limits = UnitLimits(cost=20, sharing=20)
+    limits = UnitLimits(cost=20, sharing=20, unshared=20)
     first = make_units(cells, limits, lambda name, group: unit(name, group))
     assert [len(u.cells) for u in first] == [2, 1]
     assert [u.id for u in make_units(cells, limits, unit)] == [u.id for u in first]
@@ -102,9 +110,41 @@ def test_units_are_named_after_their_cells():
 
 
 def test_units_are_as_long_as_wanted_but_enough_for_all_workers():
-    assert unit_limits(1e6, 100, 60, 2) == UnitLimits(cost=6000, sharing=48_000)
-    assert unit_limits(100_000, 100, 60, 2) == UnitLimits(cost=6000, sharing=12_500)
-    assert unit_limits(1000, 100, 60, 2) == UnitLimits(cost=125, sharing=125)
+    wanted = {"cost": 6000, "sharing": 48_000}
+    assert unit_limits(1e6, 100, 60, 2) == UnitLimits(**wanted, unshared=125_000)
+    assert unit_limits(1000, 100, 60, 2) == UnitLimits(**wanted, unshared=125)
+
+
+@given(
+    costs=st.lists(st.integers(1, 50), min_size=1, max_size=200),
+    part=st.floats(0, 1),
+    workers=st.integers(1, 8),
+)
+def test_small_cells_make_enough_units_for_all_workers_whatever_they_share(costs, part, workers):
+    cells = [cell(str(i), cost=float(cost)) for i, cost in enumerate(costs)]
+    limits = unit_limits(sum(costs), 1e9, 60, workers)
+    groups = list(group_cells(cells, limits, lambda _first, _second: part))
+    for group in groups:
+        assert len(group) == 1 or sum(c.cost for c in group) <= limits.unshared
+    if max(costs) <= limits.unshared:
+        assert len(groups) >= UNITS_PER_WORKER * workers
+
+
+def test_cells_that_share_nearly_everything_keep_all_workers_busy():
+    cells = [cell(f"{i:03}", cost=100.0) for i in range(100)]
+    limits = unit_limits(10_000, 1e9, 60, 4)
+    groups = list(group_cells(cells, limits, lambda _first, _second: 31 / 32))
+    assert [len(group) for group in groups] == [6] * 16 + [4]
+
+
+def test_what_is_shared_is_saved_for_all_but_the_first():
+    cells = [cell(name, cost=100.0) for name in "abcd"]
+    assert saved_part(cells, lambda _first, _second: 0.5) == 0.375
+    assert saved_part(cells, lambda _first, _second: 0.0) == 0
+    assert saved_part(cells[:1], lambda _first, _second: 0.5) == 0
+    assert saved_part([cell("free", cost=0.0)], lambda _first, _second: 0.5) == 0
+    parts = {("a", "b"): 0.4, ("b", "c"): 0.0, ("c", "d"): 0.8}
+    assert saved_part(cells, lambda first, second: parts[first.key, second.key]) == 0.3
 
 
 def test_cells_that_share_layers_stay_together():
@@ -120,9 +160,9 @@ def test_cells_that_share_layers_stay_together():
         return layers_shared(*pair, 10) / 10
 
     ordered = neighbours(cells, conditions, 10)
+    limits = UnitLimits(cost=150, sharing=300, unshared=300)
     found = [
-        {names[c.condition_key] for c in group}
-        for group in group_cells(ordered, UnitLimits(cost=150, sharing=300), shared)
+        {names[c.condition_key] for c in group} for group in group_cells(ordered, limits, shared)
     ]
     # "low" and "both" differ in the last of ten layers only; the others share nothing.
     assert sorted(map(sorted, found)) == [["both", "low"], ["high"], ["other"]]
@@ -152,6 +192,21 @@ def test_forecast_counts_what_is_left():
     assert row.seconds == pytest.approx(540 / 20)
     # At most 540 / 8 = 67.5 positions a unit: one cell of a, one of b in each.
     assert row.units == 1 + 11
+
+
+@pytest.mark.parametrize(("seconds", "units"), [(60, 1 + 4), (8, 1 + 6)])
+def test_forecast_knows_both_limits_of_a_unit(seconds, units):
+    row = forecast(
+        job(cluster={"unit_seconds": seconds}),
+        checkpoint(),
+        TASKS,
+        census_cost=None,
+        done={"a": 10, "b": 0},
+        rate=10.0,
+        workers=1,
+    )
+    # Cells of 40 positions: at most 540 / 4 = 135 for enough units, or 80 in eight seconds.
+    assert row.units == units
 
 
 def test_the_guess_grows_with_the_machine_and_shrinks_with_the_model():

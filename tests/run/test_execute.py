@@ -12,6 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import sweeper
+from sweeper.clamp.operations import OPERATIONS
 from sweeper.errors import UserError
 from sweeper.score.pairs import load_pairs
 
@@ -170,6 +171,20 @@ def test_a_clamp_that_changes_nothing_fails_alone_and_is_tried_again(story_job, 
     )
     assert {item.error.type for item in strict.failed} == {"UnchangedError"}
     assert set(strict.estimates()["condition"]) == {"top", "random"}
+
+
+def test_a_condition_that_raises_takes_no_other_along(story_job, monkeypatch):
+    def refuse(values):
+        raise ArithmeticError("no such number")
+
+    monkeypatch.setitem(OPERATIONS, "positive_clamp", refuse)
+    explicit = {"kind": "explicit", "neurons": {4: [3]}}
+    broken = {"operation": "positive_clamp", "neurons": explicit}
+    job = story_job(condition={"broken": broken}, cluster={"max_attempts": 1})
+    run = sweeper.run_job(job, quiet())
+    failed = {(item.cell.condition, item.cell.task, item.error.type) for item in run.failed}
+    assert failed == {("broken", task, "ArithmeticError") for task in ("grammar", "perplexity")}
+    assert run.table("cells")["status"].value_counts().to_dict() == {"done": 11, "failed": 2}
 
 
 def test_a_model_that_cannot_be_loaded_is_a_failure_with_a_list(story_job, tmp_path, shared):

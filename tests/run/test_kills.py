@@ -20,7 +20,7 @@ import sweeper
 from sweeper.spec.job import JobSpec
 
 SEEDS = 14
-PAIRS = 4
+PAIRS = 8
 PATIENCE = 240
 """Seconds after which something hangs; no test waits for the clock otherwise."""
 
@@ -83,6 +83,16 @@ def descendants(process: subprocess.Popen, name: str = "") -> list[psutil.Proces
     return found
 
 
+def wait_for_workers(process: subprocess.Popen, count: int) -> list[psutil.Process]:
+    """Wait until so many workers have started; none has computed anything by then."""
+    deadline = time.monotonic() + PATIENCE
+    while len(found := descendants(process, "ray::SweepWorker")) < count:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "no workers"
+        time.sleep(0.1)
+    return found
+
+
 def assert_undisturbed(job: JobSpec, reference: sweeper.Run) -> None:
     """Every row is there exactly once, with the value of a run that nothing happened to."""
     place = ["cell_key", "item_id"]
@@ -105,9 +115,11 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
 def test_a_killed_worker_costs_the_unit_in_flight(long_job, tmp_path, reference):
     job = long_job("ray")
     process = start(job, tmp_path)
-    wait_for_units(job, process, 6)
-    victim = descendants(process, "ray::SweepWorker")[0]
-    victim.kill()
+    # Known beforehand: looking for processes takes longer than many a unit.
+    workers = wait_for_workers(process, 2)
+    wait_for_units(job, process, 3)
+    # One may be idle: a model that is soon done with is not loaded a second time.
+    max(workers, key=lambda worker: worker.cpu_times().user).kill()
     code, output = finish(process)
     assert code == 0, output
     assert "died (ActorDiedError); starting it again" in " ".join(output.split())
@@ -117,12 +129,12 @@ def test_a_killed_worker_costs_the_unit_in_flight(long_job, tmp_path, reference)
 def test_a_killed_driver_loses_only_what_was_in_flight(long_job, tmp_path, reference):
     job = long_job("ray")
     process = start(job, tmp_path)
-    wait_for_units(job, process, 8)
-    workers, below = descendants(process, "ray::SweepWorker"), descendants(process)
+    workers = wait_for_workers(process, 2)
+    below = descendants(process)
+    wait_for_units(job, process, 3)
     process.kill()
     process.wait()
     process.stdout.close()
-    assert workers
     assert psutil.wait_procs(workers, timeout=PATIENCE)[1] == []  # they end with their driver
     for helper in below:  # Ray's own agents take a minute; they compute nothing
         with suppress(psutil.NoSuchProcess):
@@ -154,8 +166,9 @@ def test_ctrl_c_stops_cleanly_and_a_rerun_resumes(long_job, tmp_path, reference,
 def test_ctrl_c_ends_the_workers_of_an_embedded_ray(long_job, tmp_path):
     job = long_job("ray")
     process = start(job, tmp_path)
-    wait_for_units(job, process, 5)
+    wait_for_workers(process, 2)
     below = descendants(process)
+    wait_for_units(job, process, 3)
     # A terminal sends Ctrl-C to the whole group.
     os.killpg(process.pid, signal.SIGINT)
     code, output = finish(process)
@@ -163,7 +176,7 @@ def test_ctrl_c_ends_the_workers_of_an_embedded_ray(long_job, tmp_path):
     assert "Traceback" not in output
     _, alive = psutil.wait_procs(below, timeout=PATIENCE)
     assert alive == []
-    assert len(sweeper.open_run(job.name, job.store).table("cells")) >= 4
+    assert len(sweeper.open_run(job.name, job.store).table("cells")) >= 1
 
 
 def test_a_second_driver_of_the_same_run_is_refused(long_job, tmp_path):

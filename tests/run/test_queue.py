@@ -1,6 +1,7 @@
 import random
 from dataclasses import replace
 
+import pytest
 from records_factory import cell, checkpoint, unit
 
 from sweeper.records import CellError, Outcome, Unit
@@ -76,6 +77,27 @@ def test_a_failed_cell_is_tried_alone_and_given_up_at_the_cap():
         ("u-1", 3, "no")
     ]
     assert queue.empty
+
+
+@pytest.mark.parametrize("saved", [0.0, 0.5])
+def test_shared_work_makes_no_worker_faster(saved):
+    queue = UnitQueue(3)
+    first = replace(of_model("m", "m0", cost=400), saved=saved)
+    queue.add([first, of_model("m", "m1"), of_model("m", "m2", cost=120)], rate=10.0)
+    queue.take("w")
+    queue.finish("w", answer(first, seconds=400 * (1 - saved) / 10))
+    queue.take("w")
+    # Still 10 positions per second: 12 s are left, more than the 10 s of loading.
+    assert queue.take("v").id == "m2"
+
+
+def test_a_cell_that_is_tried_alone_shares_nothing():
+    queue = UnitQueue(3)
+    shares = replace(of_model("m", "u", cost=30, cells=3), saved=0.5)
+    assert shares.cost == 15
+    queue.add([shares])
+    queue.finish("w", answer(queue.take("w"), ("u-1",)))
+    assert [(u.saved, u.cost) for u in queue.units] == [(0.0, 10.0)]
 
 
 def test_a_dead_workers_unit_comes_back_cell_by_cell():

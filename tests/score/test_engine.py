@@ -306,3 +306,79 @@ def test_five_hundred_blimp_sentences_within_a_thousandth_nat(stories, shared):
         for row, value in zip(texts.rows, scores.logprobs, strict=True)
     )
     assert worst < 1e-3
+
+
+def refusing(model, places):
+    """Memory for so many places in one call of a layer, by the allocator's error."""
+
+    def refuse(_module, args):
+        if args[0].shape[0] * args[0].shape[1] > places:
+            raise torch.OutOfMemoryError("out of memory")
+
+    return model.layers[2].register_forward_pre_hook(refuse)
+
+
+def test_a_long_stem_with_many_ends_is_cut_when_memory_runs_out(tiny_model):
+    model = tiny_model("llama")
+    stem = np.random.default_rng(0).integers(128, size=40).tolist()
+    texts = Texts(rows=[[*stem, end, end + 1, end] for end in range(60)], starts=[40] * 60)
+    budget = TokenBudget(1000)
+    handle = refusing(model, 50)
+    try:
+        scored = score_texts(model, texts, [BASELINE], budget)
+    finally:
+        handle.remove()
+    assert 25 <= budget.positions <= 50
+    assert_equal_one_by_one(model, texts, [BASELINE], scored)
+
+
+def test_fewer_branches_wait_when_memory_runs_out(tiny_model):
+    model = tiny_model("llama")
+    texts = Texts(rows=[np.random.default_rng(0).integers(128, size=61).tolist()])
+    conditions = [
+        Condition(name="r", seed=seed, operation="zero", neurons={0: (seed,)}) for seed in range(12)
+    ]
+    handle = refusing(model, 130)
+    try:
+        scored = score_texts(model, texts, conditions, TokenBudget(2000))
+    finally:
+        handle.remove()
+    assert_equal_one_by_one(model, texts, conditions, scored)
+
+
+def test_one_text_that_does_not_fit_is_its_own_error(tiny_model):
+    model, budget = tiny_model("llama"), TokenBudget(1000)
+    handle = refusing(model, 20)
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            score_texts(model, Texts(rows=[[3] * 41]), [BASELINE], budget)
+    finally:
+        handle.remove()
+
+
+def test_of_equally_probable_tokens_the_first_is_greedy(tiny_model):
+    model = tiny_model("llama")
+    weight = model.head.weight
+    saved = weight.detach().clone()
+    with torch.no_grad():
+        weight[:] = saved[7]
+    try:
+        texts = Texts(rows=[[3, 0], [3, 1], [3, 127]], greedy=True)
+        (scores,) = score_texts(model, texts, [BASELINE], TokenBudget(100))
+    finally:
+        weight.data.copy_(saved)
+    assert [values.tolist() for values in scores.greedy] == [[True], [False], [False]]
+
+
+def test_longrope_does_not_mix_short_and_long_texts(tmp_path):
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    rope = {"rope_type": "longrope", "rope_theta": 10_000.0, **factors}
+    rope["original_max_position_embeddings"] = 32
+    changes = {"rope_parameters": rope, "original_max_position_embeddings": 32}
+    model = load_folder("phi3", build_tiny("phi3", tmp_path / "longrope", **changes))
+    stem = np.random.default_rng(0).integers(3, 128, size=60).tolist()
+    texts = Texts(rows=[stem[:10], stem, [*stem[:8], 4, 5], [*stem[:50], 6]], greedy=True)
+    conditions = [BASELINE, *layer_conditions(single=True)]
+    scored = score_texts(model, texts, conditions, TokenBudget(1000))
+    assert_equal_one_by_one(model, texts, conditions, scored)
+    assert [len(values) for values in scored[0].greedy] == [9, 59, 9, 50]

@@ -20,7 +20,7 @@ def test_each_node_is_computed_once_after_exactly_its_own_prefix(rows, length, p
     packing = pack(Texts(rows=rows), share=share)
     prefixes = {tuple(row[:end]) for row in rows for end in range(1, len(row))}
     counted, scored = [], []
-    for _, batch in batches(packing, packing.cut(length), positions):
+    for _, batch in batches(packing, packing.cut(length, positions), positions):
         for row, place in zip(*np.nonzero(batch.counted_BT), strict=True):
             path = seen(batch, row, place)
             assert batch.positions_BT[row, path].tolist() == list(range(len(path)))
@@ -50,17 +50,17 @@ def test_each_node_is_computed_once_after_exactly_its_own_prefix(rows, length, p
 @given(texts_of, st.integers(20, 60), st.integers(1, 19))
 def test_rows_cut_again_hold_the_same_nodes(rows, length, shorter):
     packing = pack(Texts(rows=rows))
-    again = packing.cut_again(packing.cut(length), shorter)
+    again = packing.cut_again(packing.cut(length, length), shorter, shorter)
     nodes = sorted(node for row in again for node in range(row.begin, row.end))
     assert nodes == list(range(len(packing.inputs)))
-    assert max(row.length for row in again) <= max(shorter, *(3 * len(row) for row in rows))
+    assert max(row.length for row in again) <= max(shorter, *map(len, rows))
 
 
 def test_a_long_common_context_is_not_repeated_for_every_end():
     context = list(range(300))
     rows = [[*context, 1000 + end, 7, 7] for end in range(20)]
     packing = pack(Texts(rows=rows, starts=[300] * 20))
-    (row,) = packing.cut(128)
+    (row,) = packing.cut(128, 2048)
     assert row.length == 300 + 20 * 2
     (_, batch), *rest = batches(packing, [row], 128)
     assert not rest
@@ -72,11 +72,11 @@ def test_windows_of_running_text_need_no_mask():
     rng = np.random.default_rng(0)
     rows = [rng.integers(10_000, size=65).tolist() for _ in range(5)]
     packing = pack(Texts(rows=rows))
-    made = [batch for _, batch in batches(packing, packing.cut(50), 128)]
+    made = [batch for _, batch in batches(packing, packing.cut(50, 128), 128)]
     assert [batch.tokens_BT.shape for batch in made] == [(2, 64), (2, 64), (1, 64)]
     assert all(batch.plain for batch in made)
 
 
 @pytest.mark.parametrize("share", [True, False])
 def test_no_texts_no_rows(share):
-    assert pack(Texts(rows=[]), share=share).cut(10) == []
+    assert pack(Texts(rows=[]), share=share).cut(10, 10) == []

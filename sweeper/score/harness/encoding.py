@@ -1,6 +1,6 @@
 """From requests of the harness to texts for the engine, and from its scores to answers.
 
-The rules are the harness's own: ``_Recorder`` is its Hugging Face model, without a model.
+The rules are the harness's own: ``Recorder`` is its Hugging Face model, without a model.
 """
 
 from collections import defaultdict

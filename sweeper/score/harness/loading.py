@@ -36,6 +36,8 @@ class Loaded:
     """Name -> ``lm_eval.api.task.Task``."""
     groups: Mapping[str, Any]
     """Name -> ``lm_eval.api.group.Group``; a tag has none."""
+    folder: Path | None
+    """Where the task's file lies; None for a task of the harness."""
 
     def requests(self) -> list[Instance]:
         """Requests of all tasks, in order."""
@@ -53,7 +55,7 @@ def check(spec: LmEvalSpec, key: str) -> None:
         tables.existing_file(path, tables.EXTENSIONS, f"{key}.data_files.{split}")
 
 
-def load(spec: LmEvalSpec, key: str = "suite") -> Loaded:
+def load(spec: LmEvalSpec, key: str | None = None) -> Loaded:
     """Make the tasks and build all their requests.
 
     A group or a tag expands to its tasks. What the harness seeds when it starts is seeded here as
@@ -61,11 +63,12 @@ def load(spec: LmEvalSpec, key: str = "suite") -> Loaded:
 
     Args:
         spec: the task.
-        key: the job's key of it, for messages.
+        key: the job's key of it, for messages; where it is not known they name the task itself.
 
     Raises:
         UserError: no such task, no data for it, or a kind of task that cannot be run.
     """
+    key = key or f"lm_eval task {spec.task!r}"
     with quiet(), _seeded():
         manager, called = _manager(spec, key)
         try:
@@ -80,12 +83,13 @@ def load(spec: LmEvalSpec, key: str = "suite") -> Loaded:
         except Exception as error:
             said = f"{type(error).__name__}: {one_line(str(error))[:300]}"
             raise UserError(f"{key}.task: {spec.task!r} cannot be loaded ({said})") from error
-    return Loaded(found["tasks"], found["groups"])
+    folder = Path(spec.task).parent if _is_file(spec) else None
+    return Loaded(found["tasks"], found["groups"], folder)
 
 
 def _manager(spec: LmEvalSpec, key: str) -> tuple[TaskManager, str]:
     """A manager that reads the wanted data, and what the task is called there."""
-    if spec.task.endswith((".yaml", ".yml")):
+    if _is_file(spec):
         manager, name = _manager_of_file(Path(spec.task), key)
     else:
         manager, name = copy.copy(_index()), spec.task
@@ -95,6 +99,10 @@ def _manager(spec: LmEvalSpec, key: str) -> tuple[TaskManager, str]:
     # The manager makes its tasks through this object; it has no parameter for another one.
     manager._factory = Sources(spec, key)
     return manager, name
+
+
+def _is_file(spec: LmEvalSpec) -> bool:
+    return spec.task.endswith((".yaml", ".yml"))
 
 
 def _manager_of_file(file: Path, key: str) -> tuple[TaskManager, str]:

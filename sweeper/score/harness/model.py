@@ -1,12 +1,14 @@
 """This project's models under a condition, as a model of lm-evaluation-harness."""
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from pydantic import ValidationError
 
 from sweeper.clamp.hooks import clamped
 from sweeper.errors import UserError
@@ -18,9 +20,12 @@ from sweeper.score.fidelity import check_fidelity
 from sweeper.score.harness.condition import read_condition
 from sweeper.score.harness.encoding import Answer, Recorder, encode
 from sweeper.score.harness.loading import quiet
+from sweeper.score.harness.writing import finite_logits
 from sweeper.score.memory import TokenBudget, first_budget
 from sweeper.spec import model_option
+from sweeper.spec.errors import first_of, problems_of
 from sweeper.spec.model import ModelSpec
+from sweeper.spec.wording import hint, listed, shown
 
 
 class SweeperLM(HFLM):  # type: ignore[misc]
@@ -39,6 +44,7 @@ class SweeperLM(HFLM):  # type: ignore[misc]
         max_length: int | None = None,
         add_bos_token: bool | None = None,
         prefix_token_id: int | None = None,
+        **unknown: Any,
     ) -> None:
         """Load the model and compare it with plain Hugging Face.
 
@@ -54,15 +60,18 @@ class SweeperLM(HFLM):  # type: ignore[misc]
             max_length: longest input in tokens; the model's context if absent.
             add_bos_token: as the harness takes it.
             prefix_token_id: as the harness takes it.
+            unknown: refused.
 
         Raises:
-            UserError: no such model, condition, layer or neuron.
+            UserError: an argument that does not exist, a value that is not allowed, or no such
+                model, condition, layer or neuron.
         """
+        _refuse(unknown)
         self._condition = read_condition(condition)
         changes = {"revision": revision, "dtype": dtype, "max_batch_tokens": max_batch_tokens}
         spec = _model_spec(pretrained, changes)
-        wanted: Literal["cpu", "cuda"] = "cpu" if device == "cpu" else "cuda"
-        checkpoint = resolve("pretrained", spec, wanted if torch.cuda.is_available() else "cpu")
+        checkpoint = resolve("pretrained", spec, _device(device))
+        longest = _input_length(max_length, checkpoint.context)
         self._sweeper = load(checkpoint, spec, weights_folder(checkpoint, spec))
         self._share = check_fidelity(self._sweeper).share
         _require_neurons(self._sweeper, self._condition)
@@ -71,7 +80,7 @@ class SweeperLM(HFLM):  # type: ignore[misc]
             super().__init__(
                 pretrained=self._sweeper.model,
                 tokenizer=copy.deepcopy(self._sweeper.tokenizer),
-                max_length=max_length or checkpoint.context,
+                max_length=longest,
                 batch_size=batch_size,
                 max_batch_size=max_batch_size,
                 add_bos_token=add_bos_token,
@@ -93,8 +102,12 @@ class SweeperLM(HFLM):  # type: ignore[misc]
         return self._answer(requests)
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Text that the clamped model writes."""
-        with clamped(self._sweeper, self._condition) as count:
+        """Text that the clamped model writes.
+
+        Raises:
+            FloatingPointError: a logit is NaN or infinite.
+        """
+        with finite_logits(self._sweeper), clamped(self._sweeper, self._condition) as count:
             written: list[str] = super().generate_until(requests, disable_tqdm)
         self._require_change(count.seen, count.changed)
         return written
@@ -133,11 +146,40 @@ class SweeperLM(HFLM):  # type: ignore[misc]
             raise UserError(f"condition: {condition.operation} changed none of {seen} values")
 
 
+def _refuse(unknown: Mapping[str, Any]) -> None:
+    for name, value in unknown.items():
+        allowed = [key for key in inspect.signature(SweeperLM).parameters if key != "unknown"]
+        raise UserError(
+            f"{name}: unknown argument (value {shown(value)}); {listed(allowed)}"
+            f"{hint(name, allowed)}"
+        )
+
+
 def _model_spec(pretrained: str, changes: Mapping[str, Any]) -> ModelSpec:
     options = model_option(pretrained) or {}
     spec = next(iter(options.values()), None) or ModelSpec(path=pretrained)
     said = {key: value for key, value in changes.items() if value is not None}
-    return ModelSpec.model_validate({**spec.model_dump(), **said})
+    data = {**spec.model_dump(), **said}
+    try:
+        return ModelSpec.model_validate(data)
+    except ValidationError as error:
+        raise first_of(problems_of(error, ModelSpec), data) from None
+
+
+def _device(asked: str | None) -> Literal["cpu", "cuda"]:
+    return "cpu" if asked == "cpu" or not torch.cuda.is_available() else "cuda"
+
+
+def _input_length(asked: Any, context: int) -> int:
+    """Longest input in tokens, never beyond what the model has positions for."""
+    if asked is None:
+        return context
+    if type(asked) is not int or not 1 <= asked <= context:
+        raise UserError(
+            f"max_length: {shown(asked)} is not allowed; allowed is a whole number of at least 1 "
+            f"and at most {context}, the model's context"
+        )
+    return asked
 
 
 def _require_neurons(model: LoadedModel, condition: Condition) -> None:

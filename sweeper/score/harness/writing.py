@@ -4,11 +4,13 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
+from torch import Tensor, nn
 
 from sweeper.clamp.hooks import clamped
 from sweeper.models.loading import LoadedModel
@@ -44,6 +46,9 @@ def write(
     Returns:
         The scores with the texts in ``written`` (one after the other where a task asks for several
         of a request) and with the values clamped meanwhile.
+
+    Raises:
+        FloatingPointError: a logit is NaN or infinite.
     """
     repeated = [request for request in requests for _ in range(request.repeats or 1)]
     written = None
@@ -58,7 +63,7 @@ def write(
         while written is None:
             size = max(budget.positions // longest, 1)
             harness.batch_size_per_gpu = size
-            with _seeded(), clamped(model, condition) as count:
+            with _seeded(), finite_logits(model), clamped(model, condition) as count:
                 written = within_memory(
                     lambda: harness.generate_until(repeated, disable_tqdm=True),
                     size,
@@ -71,6 +76,28 @@ def write(
         values_seen=scores.values_seen + count.seen,
         values_changed=scores.values_changed + count.changed,
     )
+
+
+@contextmanager
+def finite_logits(model: LoadedModel) -> Iterator[None]:
+    """Refuse to write from logits that are no numbers: their argmax is a token like any other.
+
+    Looks at the last position alone, where the next token is chosen, and at once: sampling from
+    NaN ends in other errors, on GPU in a broken process. The check is removed on the way out.
+
+    Raises:
+        FloatingPointError: a logit is NaN or infinite.
+    """
+
+    def check(_module: nn.Module, _inputs: Any, output_BTV: Tensor) -> None:
+        if not bool(torch.isfinite(model.capped(output_BTV[:, -1])).all()):
+            raise FloatingPointError("a logit is NaN or infinite while the model writes")
+
+    handle = model.head.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _longest(harness: HFLM, requests: Sequence[Instance]) -> int:

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from sweeper.errors import UserError
 from sweeper.score.harness.identity import fingerprint
 from sweeper.score.harness.loading import check, load
-from sweeper.score.tasks import FACTS, parse_task
+from sweeper.score.tasks import FACTS, PREPARE, parse_task
 from sweeper.spec.task import LmEvalSpec
 
 DOCUMENTS = [{"q": f"the {n} dogs", "a": f"see {n}", "label": n % 2} for n in range(1, 7)]
@@ -123,10 +124,25 @@ def test_a_column_chooses_the_rows_of_a_task(own, tmp_path):
 def test_wrong_files_are_said_in_one_line(own, tmp_path, changes, message):
     file = own(dataset_name="nothing")
     files = {split: str(tmp_path / name) for split, name in changes["data_files"].items()}
-    with pytest.raises(UserError, match="suite") as caught:
-        load(spec(file, **{**changes, "data_files": files}))
+    with pytest.raises(UserError, match=r"suite\.mine\.data") as caught:
+        load(spec(file, **{**changes, "data_files": files}), "suite.mine")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_without_the_key_of_the_job_a_message_names_the_task(own, tmp_path):
+    file = own()
+    task = parse_task(
+        {
+            "kind": "lm_eval",
+            "task": str(file),
+            "data_files": {"train": str(tmp_path / "train.jsonl")},
+        }
+    )
+    for call in (partial(FACTS["lm_eval"], task), partial(PREPARE["lm_eval"], None, 64, task)):
+        with pytest.raises(UserError) as caught:
+            call(None)
+        assert str(caught.value).startswith(f"lm_eval task {str(file)!r}.data_files: task 'own'")
 
 
 @pytest.mark.parametrize(
@@ -243,6 +259,61 @@ def test_the_fingerprint_covers_what_is_asked_and_how_it_is_judged(own, tmp_path
         file.write_text(file.read_text() + "process_results: !function judge.judge\n")
         others.append(of(file))
     assert len({plain, *others}) == len(others) + 1
+
+
+def test_the_fingerprint_covers_the_groups(own, tmp_path):
+    for name in ("one", "two", "three"):
+        own(name)
+    group = tmp_path / "both.yaml"
+
+    def of(tasks=("one", "two"), name="both", **changes):
+        mean = {"metric": "acc", "aggregation": "mean", "weight_by_size": True, **changes}
+        content = {"group": name, "task": list(tasks), "aggregate_metric_list": [mean]}
+        group.write_text(yaml.safe_dump(content))
+        return fingerprint(load(spec(group)))
+
+    found = [
+        of(),
+        of(name="all_of_them"),
+        of(weight_by_size=False),
+        of(metric="acc_norm"),
+        of(filter_list=["none"]),
+        of(tasks=("one", "three")),
+    ]
+    assert len(set(found)) == len(found)
+    assert of() == found[0]
+
+
+def test_groups_with_the_same_tasks_but_other_members_differ(own, tmp_path):
+    for name in ("one", "two"):
+        own(name)
+    group = tmp_path / "both.yaml"
+
+    def of(inner):
+        parts = ["one", "two", {"group": "part", "task": inner}]
+        group.write_text(yaml.safe_dump({"group": "both", "task": parts}))
+        return fingerprint(load(spec(group)))
+
+    assert of(["one"]) != of(["two"])
+
+
+def test_the_fingerprint_covers_what_functions_import(own, tmp_path):
+    """The helper of a function beside the task, and of one that stands in a folder below."""
+
+    def of(helper, content):
+        helper.write_text(content)
+        file = own()
+        file.write_text(file.read_text() + "process_results: !function below.judge.judge\n")
+        return fingerprint(load(spec(file)))
+
+    (tmp_path / "below").mkdir()
+    judge = "def judge(document, answers):\n    from helper import acc\n    return {'acc': acc}\n"
+    (tmp_path / "below" / "judge.py").write_text(judge)
+    for folder in (tmp_path, tmp_path / "below"):
+        helper = folder / "helper.py"
+        found = [of(helper, content) for content in ("acc = 1.0\n", "acc = 0.0\n")]
+        assert found[0] != found[1]
+        assert of(helper, "acc = 1.0\n") == found[0]
 
 
 def test_random_numbers_of_the_process_are_left_alone(own):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from harness_reference import BASELINE, by_harness
 
+from sweeper.clamp.operations import OPERATIONS
 from sweeper.errors import UserError
 from sweeper.records import Condition
 from sweeper.score.harness.__main__ import register
@@ -116,6 +117,44 @@ def test_a_neuron_that_the_model_lacks_is_an_error(tiny_folder, tiny_task):
     said = {"operation": "zero", "neurons": {9: [1]}}
     with pytest.raises(UserError, match="layer 9 is not one of the model's 3 layers"):
         evaluate(tiny_folder("llama"), tiny_task("tiny_choice"), condition=said)
+
+
+@pytest.mark.parametrize("name", ["tiny_choice", "tiny_writing"])
+def test_logits_that_are_no_numbers_are_an_error(tiny_folder, tiny_task, monkeypatch, name):
+    from sweeper.score.harness.model import SweeperLM
+
+    model = SweeperLM(str(tiny_folder("llama")), SAID, device="cpu")
+    monkeypatch.setitem(OPERATIONS, "zero", lambda values: values * float("inf"))
+    requests = load(tiny_task(name)).requests()
+    with pytest.raises(FloatingPointError, match="NaN or infinite"):
+        getattr(model, requests[0].request_type)(requests)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "dtype=float33",
+            "dtype: 'float33' is not allowed; allowed is one of auto, float32, bfloat16, float16; "
+            "did you mean float32?",
+        ),
+        ("max_batch_tokens=abc", "max_batch_tokens: 'abc' is not allowed; allowed is auto or a"),
+        ("max_batch_tokens=0", "max_batch_tokens: 0 is not allowed; allowed is auto or a whole"),
+        ("foo=1", "foo: unknown argument (value 1); allowed: pretrained, condition, revision,"),
+        ("max_lenght=9", "prefix_token_id; did you mean max_length?"),
+        ("max_length=65", "max_length: 65 is not allowed; allowed is a whole number of at least 1"),
+        ("max_length=0", "and at most 64, the model's context"),
+        ("max_length=abc", "max_length: 'abc' is not allowed"),
+    ],
+)
+def test_wrong_arguments_are_said_in_one_line(tiny_folder, arguments, message):
+    from sweeper.score.harness.model import SweeperLM
+
+    said = f"pretrained={tiny_folder('llama')},{arguments}"
+    with pytest.raises(UserError) as caught:
+        SweeperLM.create_from_arg_string(said, {"device": "cpu"})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_command_line_of_the_harness_knows_the_model(tiny_folder, tmp_path):

@@ -6,6 +6,7 @@ import torch
 import yaml
 from harness_reference import BASELINE, BUDGET
 
+from sweeper.clamp.operations import OPERATIONS
 from sweeper.records import Condition
 from sweeper.score.memory import TokenBudget
 from sweeper.score.tasks import PREPARE
@@ -40,6 +41,21 @@ def test_clamps_are_in_place_while_the_model_writes(tiny_model, tiny_task):
     assert plain.written != clamped.written
     assert (plain.values_seen, plain.values_changed) == (10, 4)
     assert clamped.values_seen - 10 >= clamped.values_changed - 4 > 0
+
+
+@pytest.mark.parametrize("factor", [torch.inf, torch.nan])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_nothing_is_written_from_logits_that_are_no_numbers(
+    tiny_model, tiny_task, sampling, monkeypatch, factor, sampled
+):
+    monkeypatch.setitem(OPERATIONS, "overflow", lambda values: values * factor)
+    model = tiny_model("llama")
+    task = prepared(model, sampling if sampled else tiny_task("tiny_writing"))
+    with pytest.raises(FloatingPointError, match="a logit is NaN or infinite"):
+        task.write(model, replace(CLAMP, operation="overflow"), NOTHING, BUDGET)
+    assert not model.head._forward_hooks
+    assert len(task.write(model, BASELINE, NOTHING, BUDGET).written) == (15 if sampled else 5)
+    assert not model.head._forward_hooks
 
 
 def test_sampled_texts_are_the_same_again_and_leave_the_generator_alone(tiny_model, sampling):
