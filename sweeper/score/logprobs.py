@@ -1,8 +1,9 @@
-"""Log-probabilities of tokens under the loaded model.
+"""Log-probabilities by plain batches: what the engine's packing is compared with.
 
-Rows of equal length are packed into one batch, so nothing is padded and nothing is masked. The
-last token of a row is never an input. The output embedding runs on chunks of positions and only
-the log-sum-exp and the wanted entry are kept; no [rows, positions, vocabulary] tensor exists.
+The noise floor is the difference between the two, so this shares no packing, mask or head with the
+engine. Rows of equal length are packed into one batch, so nothing is padded and nothing is masked.
+The last token of a row is never an input. The output embedding runs on chunks of positions and
+only the log-sum-exp and the wanted entry are kept; no [rows, positions, vocabulary] tensor exists.
 
 Shapes: ``B`` rows, ``T`` input positions, ``D`` model width, ``N`` positions of a chunk,
 ``V`` vocabulary.
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from sweeper.models.loading import LoadedModel
 from sweeper.score.memory import TokenBudget
+from sweeper.score.texts import Texts
 from sweeper.score.tokens import Row
 
 LOGITS_PER_CHUNK = 2**24
@@ -46,7 +48,7 @@ def token_logprobs(
         ValueError: a row is too short or too long.
         FloatingPointError: a log-probability is NaN or infinite.
     """
-    _check(rows, model.checkpoint.context)
+    Texts(rows=rows).check(model.checkpoint.context)
     result: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(rows)
     by_length: dict[int, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
@@ -63,15 +65,6 @@ def token_logprobs(
                     result[index] = values
                 done += len(chosen)
     return result
-
-
-def _check(rows: Sequence[Row], context: int) -> None:
-    for row in rows:
-        if len(row) < 2:
-            raise ValueError(f"a text of {len(row)} token(s) has no token to predict")
-        # The last token is not an input, so one more than the context fits.
-        if len(row) > context + 1:
-            raise ValueError(f"a text of {len(row)} tokens exceeds the model's context {context}")
 
 
 def within_memory(

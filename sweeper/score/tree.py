@@ -27,8 +27,6 @@ class PrefixTree:
     """(N,): the node of the prefix without the last token; -1 for a first token."""
     depths: Ints
     """(N,): position of the node's token in its rows."""
-    order: Ints
-    """(R,): indices of the rows in the order of the tree's leaves."""
     paths: Ints
     """(L,): the nodes of each row, row after row in the order in which the rows were given."""
     starts: Ints
@@ -72,7 +70,6 @@ def build_tree(rows: Sequence[Row], *, share: bool = True) -> PrefixTree:
         tokens=_joined(tokens),
         parents=_joined(parents),
         depths=_joined(depths),
-        order=np.array(order, np.int64),
         paths=paths,
         starts=starts,
     )
