@@ -6,6 +6,10 @@ from typing import Any
 
 from sweeper.models.families import Family, dimensions, size_of
 
+MOST_PACKED = 4e9
+"""Bytes of weights that are laid out a second time on CPU (``models.packed``); of a larger model
+nothing is, since the copy could fill the memory."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:

@@ -7,6 +7,8 @@ from typing import Any
 
 import psutil
 
+from sweeper.models.shape import MOST_PACKED
+from sweeper.plan.census import census_bytes
 from sweeper.records import Checkpoint
 from sweeper.score.memory import BYTES
 from sweeper.spec.job import JobSpec
@@ -50,22 +52,29 @@ def _within_memory(
     available: float | None,
 ) -> int:
     free = available_bytes() if available is None else available
-    weights, largest = max(
-        ((c.num_parameters * BYTES[c.dtype], c) for c in checkpoints), key=lambda pair: pair[0]
-    )
+    weights, largest = max(((_weight_bytes(c), c) for c in checkpoints), key=lambda pair: pair[0])
     batches = max(spec.batch_memory_gb for spec in job.model.values()) * 1e9
-    # One checkpoint's census is one unit, so one worker has its activations.
-    census = 0.0 if job.census is None else job.census.memory_gb * 1e9
-    each = weights + batches + PROCESS_BYTES
-    fitting = max(int((free - census) // each), 1)
+    census = max((census_bytes(c, job.census) for c in checkpoints if job.census), default=0.0)
+    # An exact census is one unit, so one worker has its activations.
+    once = census if job.census and job.census.method == "exact" else 0.0
+    each = weights + batches + PROCESS_BYTES + census - once
+    fitting = max(int((free - once) // each), 1)
     if fitting < cores:
         say(
             f"{fitting} worker(s) on {cores} cores: {free / 1e9:.1f} GB are free, and each worker "
             f"needs about {each / 1e9:.1f} ({largest.model} {weights / 1e9:.1f}, batches "
-            f"{batches / 1e9:.1f}, Python {PROCESS_BYTES / 1e9:.1f}); change that with "
+            f"{batches / 1e9:.1f}, Python {PROCESS_BYTES / 1e9:.1f}, census "
+            f"{(census - once) / 1e9:.1f}); change that with "
             "model.NAME.batch_memory_gb, or set cluster.workers"
         )
     return min(fitting, cores)
+
+
+def _weight_bytes(checkpoint: Checkpoint) -> float:
+    """Weights of a model on CPU, and their second layout."""
+    size = checkpoint.num_parameters * BYTES[checkpoint.dtype]
+    packed = checkpoint.dtype == "float32" and size <= MOST_PACKED
+    return 2 * size if packed else size
 
 
 def available_bytes() -> float:

@@ -23,14 +23,15 @@ from torch import Tensor
 from sweeper.clamp.fork import Fork
 from sweeper.models.layerwise import Layerwise
 from sweeper.models.loading import LoadedModel
+from sweeper.models.packed import packed_linears
 from sweeper.records import Condition
 from sweeper.score import longrope
 from sweeper.score.allocator import freed_memory_kept
-from sweeper.score.head import next_logprobs
+from sweeper.score.head import next_logprobs, relative_logprobs
 from sweeper.score.logprobs import within_memory
 from sweeper.score.masks import tree_mask
 from sweeper.score.memory import TokenBudget
-from sweeper.score.packing import Batch, NodeRow, Packing, batches, pack
+from sweeper.score.packing import Batch, NodeRow, Packing, Wanted, batches, pack
 from sweeper.score.texts import Scores, Texts
 
 ROW_LENGTH = {"cpu": 128, "cuda": 512}
@@ -118,7 +119,8 @@ def _score_together(
     row_length = ROW_LENGTH[model.input_device.type] if share else 1
     run = _Run(model, packing, row_length, fork, len(conditions), budget, work)
     on_cpu = model.input_device.type == "cpu"
-    with run.fork.installed(), freed_memory_kept() if on_cpu else nullcontext():
+    kept = freed_memory_kept() if on_cpu else nullcontext()
+    with run.fork.installed(), packed_linears(model.layers, model.head), kept:
         run.all()
     return [run.scores(member) for member in range(len(conditions))]
 
@@ -224,18 +226,16 @@ class _Run:
 
     def _read(self, batch: Batch, members: Sequence[int], hidden_BTD: Tensor) -> None:
         """Log-probabilities of what is wanted after this batch's places, for conditions alike."""
-        heads = torch.from_numpy(batch.heads).to(hidden_BTD.device)
+        wanted = batch.scored
         values, greedy = next_logprobs(
-            self.model,
-            hidden_BTD.flatten(0, 1)[heads],
-            torch.from_numpy(batch.edge_heads),
-            torch.from_numpy(batch.edge_tokens),
-            greedy=self.greedy is not None,
+            self.model, *_at(hidden_BTD, wanted), greedy=self.greedy is not None
         )
+        compared = relative_logprobs(self.model, *_at(hidden_BTD, batch.relative))
         for member in members:
-            self.logprobs[member, batch.edges] = values.cpu().numpy()
+            self.logprobs[member, wanted.edges] = values.cpu().numpy()
+            self.logprobs[member, batch.relative.edges] = compared.cpu().numpy()
             if self.greedy is not None and greedy is not None:
-                self.greedy[member, batch.edges] = greedy.cpu().numpy()
+                self.greedy[member, wanted.edges] = greedy.cpu().numpy()
 
     def _note(self, batch: Batch, members: Sequence[int], num_branches: int) -> None:
         size, width = batch.tokens_BT.size, batch.tokens_BT.shape[1]
@@ -243,7 +243,7 @@ class _Run:
         self.work.computed += size
         self.work.layer_places += size * passes
         self.work.attended += size * width * passes
-        self.work.heads += len(batch.heads) * num_branches
+        self.work.heads += len(batch.scored.heads) * num_branches
 
     def scores(self, member: int) -> Scores:
         """What was found for one condition."""
@@ -257,3 +257,10 @@ class _Run:
             values_seen=self.fork.num_clamped(member) * len(self.packing.inputs),
             values_changed=self.changed[member],
         )
+
+
+def _at(hidden_BTD: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states before wanted nodes, which of them is before each node, and its token."""
+    heads = torch.from_numpy(wanted.heads).to(hidden_BTD.device)
+    states_HD = hidden_BTD.flatten(0, 1)[heads]
+    return states_HD, torch.from_numpy(wanted.edge_heads), torch.from_numpy(wanted.edge_tokens)

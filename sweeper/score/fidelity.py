@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sweeper.clamp.hooks import clamped
 from sweeper.models.loading import LoadedModel
@@ -20,6 +21,9 @@ BOUND = {"float32": 1e-4, "bfloat16": 0.2, "float16": 0.03}
 """Largest accepted difference of a row's log-probability from plain Hugging Face, in nats per
 scored token. Half precision rounds by what other rows stand beside a row; an engine that computes
 something else is off by whole nats."""
+
+COMPARED = 4
+"""Texts with the same beginning that are compared with one another, at most."""
 
 _log = logging.getLogger("sweeper")
 
@@ -124,18 +128,34 @@ def noise_floor(
     """Largest change of a text's log-probability (nats) under another packing.
 
     Scores an evenly spaced sample of the texts a second time, without prefix tree and mask, each
-    in the company of two copies of itself, which is no packing that it was in before.
+    in the company of two copies of itself, which is no packing that it was in before. Relative
+    log-probabilities are compared with those of the texts that have the same beginning.
     """
-    step = max(len(texts.rows) // sample, 1)
-    chosen = range(0, len(texts.rows), step)
-    return max((_change(model, texts, index, scores, budget) for index in chosen), default=0.0)
+    found = [0.0]
+    for group in _comparable(texts)[:: max(len(texts.rows) // sample, 1)]:
+        few = group[:COMPARED]
+        changes = np.concatenate([_changes(model, texts, i, scores, budget) for i in few])
+        found.append(float(np.ptp(changes) if texts.relative else np.abs(changes).max()))
+    return float(np.max(found))
 
 
-def _change(
+def _comparable(texts: Texts) -> list[list[int]]:
+    """Texts whose log-probabilities mean something beside one another."""
+    if not texts.relative:
+        return [[index] for index in range(len(texts.rows))]
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, row in enumerate(texts.rows):
+        groups.setdefault(tuple(row[: texts.start(index)]), []).append(index)
+    return list(groups.values())
+
+
+def _changes(
     model: LoadedModel, texts: Texts, index: int, scores: Scores, budget: TokenBudget
-) -> float:
+) -> NDArray[np.float64]:
+    """Differences of a text's log-probability to the one known, in three neighbouring rows."""
     row = texts.rows[index]
     company = TokenBudget(min(budget.positions, 3 * (len(row) - 1)))
     again = token_logprobs(model, [row] * 3, company)
     known, skipped = scores.logprobs[index], texts.start(index) - 1
-    return max(abs(float((known - values[skipped:]).sum(dtype=np.float64))) for values in again)
+    sums = [(known - values[skipped:]).sum(dtype=np.float64) for values in again]
+    return np.array(sums, np.float64)

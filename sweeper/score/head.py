@@ -4,12 +4,14 @@ Shapes: ``H`` hidden states, ``D`` hidden size, ``V`` vocabulary, ``E`` wanted t
 """
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sweeper.models.loading import LoadedModel
+from sweeper.models.packed import is_packed, linear, packed
 
 STATES = {"cpu": 512, "cuda": 4096}
 """Hidden states that pass the head at once, by type of device."""
@@ -52,6 +54,22 @@ def next_logprobs(
     return torch.cat(logprobs), torch.cat(is_greedy) if greedy else None
 
 
+def relative_logprobs(
+    model: LoadedModel, hidden_HD: Tensor, heads_E: Tensor, tokens_E: Tensor
+) -> Tensor:
+    """Log-probabilities up to a number for each hidden state: the logits, without a log-sum-exp.
+
+    Arguments as for ``next_logprobs``; (E,) float32.
+    """
+    head = model.head
+    if not _is_plain(head):
+        return next_logprobs(model, hidden_HD, heads_E, tokens_E, greedy=False)[0]
+    device = head.weight.device
+    hidden_HD, heads_E, tokens_E = (x.to(device) for x in (hidden_HD, heads_E, tokens_E))
+    logits_E = (hidden_HD[heads_E].float() * head.weight[tokens_E].float()).sum(-1)
+    return model.capped(logits_E if head.bias is None else logits_E + head.bias[tokens_E])
+
+
 def _chunk(
     model: LoadedModel, hidden_HD: Tensor, heads_E: Tensor, tokens_E: Tensor, *, greedy: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -77,11 +95,19 @@ def _chunk(
 def _blocks(model: LoadedModel, hidden_HD: Tensor) -> Iterator[tuple[int, Tensor]]:
     """First entry and float32 logits of each block of the vocabulary."""
     head, size = model.head, WORDS[hidden_HD.device.type]
-    # Anything but a plain projection (a quantised one, or one that hooks watch) is called whole.
-    if type(head) is not nn.Linear or head._forward_hooks or head._forward_pre_hooks:
+    if not _is_plain(head):
         yield 0, model.logits(hidden_HD)
         return
     for begin in range(0, head.out_features, size):
-        bias = None if head.bias is None else head.bias[begin : begin + size]
-        block = functional.linear(hidden_HD, head.weight[begin : begin + size], bias)
+        end = min(begin + size, head.out_features)
+        bias = None if head.bias is None else head.bias[begin:end]
+        if is_packed(head):
+            block = linear(hidden_HD, packed(head, begin, end), bias)
+        else:
+            block = functional.linear(hidden_HD, head.weight[begin:end], bias)
         yield begin, model.capped(block)
+
+
+def _is_plain(head: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a head can be called in parts: not a quantised one, or one that hooks watch."""
+    return type(head) is nn.Linear and not (head._forward_hooks or head._forward_pre_hooks)

@@ -29,6 +29,7 @@ def parts(model: LoadedModel, texts: Texts) -> list[list[int]]:
 def chosen(texts: Texts, part: Sequence[int]) -> Texts:
     """Some of the texts."""
     starts = None if texts.starts is None else [texts.starts[index] for index in part]
+    # Not relative: rows with the same beginning may be in different parts.
     return Texts(rows=[texts.rows[index] for index in part], starts=starts, greedy=texts.greedy)
 
 

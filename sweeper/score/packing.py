@@ -24,6 +24,9 @@ LOOK_BACK = 0.1
 MOST_PADDING = 1 / 16
 """Rows that would be padded by more than this part are computed apart."""
 
+SMALL_BATCH = 128
+"""Places that are not worth a batch of their own: the last rows are rather padded by fewer."""
+
 FEW_ROWS = 256
 """So many rows are cut evenly; among more, one short row does not matter."""
 
@@ -46,10 +49,20 @@ class Batch:
     """Places that stand for their node: not padding, and no ancestor repeated from another row."""
     plain: bool
     """Every row is one text from its first token on: causal attention, no mask."""
+    scored: "Wanted"
+    """Nodes whose log-probability is wanted."""
+    relative: "Wanted"
+    """Nodes that are only compared with others after the same place: their logits will do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Nodes of which something is to be read, and where."""
+
     heads: Ints
-    """Places ``b * T + t`` after which a token is scored."""
+    """Places ``b * T + t`` after which the nodes stand."""
     edges: Ints
-    """(E,): nodes of the tree whose log-probability is wanted."""
+    """(E,): the nodes of the tree."""
     edge_heads: Ints
     """(E,): index into ``heads`` of the place before the node."""
     edge_tokens: Ints
@@ -70,6 +83,8 @@ class Packing:
     """Nodes of the tree whose log-probability is wanted, in the order of ``edge_parents``."""
     edge_parents: Ints
     """Index in ``inputs`` of the node before each of them; never decreases."""
+    edge_relative: NDArray[np.bool_]
+    """Whether all that is wanted after the node before may be relative (``Texts.relative``)."""
     parents: Ints
     """(N,): index in ``inputs`` of the node before; -1 for a first token."""
     depths: Ints
@@ -125,7 +140,7 @@ def pack(texts: Texts, *, share: bool = True) -> Packing:
     above = tree.parents[inputs]
     parents = np.where(above >= 0, number[above], -1)
     depths = tree.depths[inputs]
-    edges = _edges(texts, tree)
+    edges, relative = _edges(texts, tree)
     return Packing(
         texts=texts,
         tree=tree,
@@ -133,18 +148,23 @@ def pack(texts: Texts, *, share: bool = True) -> Packing:
         ends=_ends(parents, depths),
         edges=edges,
         edge_parents=number[tree.parents[edges]],
+        edge_relative=relative,
         parents=parents,
         depths=depths,
     )
 
 
-def _edges(texts: Texts, tree: PrefixTree) -> Ints:
-    """Scored nodes, sorted by their parents."""
+def _edges(texts: Texts, tree: PrefixTree) -> tuple[Ints, NDArray[np.bool_]]:
+    """Scored nodes, sorted by their parents, and whether relative values will do."""
     scored = np.zeros(tree.num_nodes, bool)
+    needs_head = np.zeros(tree.num_nodes, bool)
     for index in range(len(texts.rows)):
-        scored[tree.path(index)[texts.start(index) :]] = True
+        path, start = tree.path(index), texts.start(index)
+        scored[path[start:]] = True
+        needs_head[path[start if texts.relative else start - 1 : -1]] = True
     edges = np.flatnonzero(scored)
-    return edges[np.argsort(tree.parents[edges], kind="stable")]
+    edges = edges[np.argsort(tree.parents[edges], kind="stable")]
+    return edges, ~needs_head[tree.parents[edges]]
 
 
 def _ends(parents: Ints, depths: Ints) -> Ints:
@@ -243,12 +263,20 @@ def batches(
         first = rows[done]
         most = max(min(max_positions // first.length, even), 1)
         chosen = [row for row in rows[done : done + most] if _alike(row, first)]
+        rest = rows[done + len(chosen) :]
+        places = (len(chosen) + len(rest)) * first.length
+        if places <= max_positions and _padding(rest, first) < SMALL_BATCH:
+            chosen += rest
         done += len(chosen)
         yield done, _batch(packing, chosen)
 
 
 def _alike(row: NodeRow, longest: NodeRow) -> bool:
     return row.plain == longest.plain and row.length >= longest.length * (1 - MOST_PADDING)
+
+
+def _padding(rows: Sequence[NodeRow], longest: NodeRow) -> int:
+    return sum(longest.length - row.length for row in rows)
 
 
 def _batch(packing: Packing, rows: Sequence[NodeRow]) -> Batch:
@@ -258,7 +286,7 @@ def _batch(packing: Packing, rows: Sequence[NodeRow]) -> Batch:
     # A place without a node sees itself only.
     ends = np.tile(np.arange(1, width + 1), (len(rows), 1))
     counted = np.zeros(shape, bool)
-    before, edges = [], []
+    before, edges, relative = [], [], []
     for index, row in enumerate(rows):
         numbers = np.concatenate([row.ancestors, np.arange(row.begin, row.end)])
         nodes, above = packing.inputs[numbers], len(row.ancestors)
@@ -272,16 +300,23 @@ def _batch(packing: Packing, rows: Sequence[NodeRow]) -> Batch:
         edges.append(packing.edges[first:stop])
         places = packing.edge_parents[first:stop] - row.begin + above
         before.append(index * width + places)
-    heads, edge_heads = np.unique(np.concatenate(before), return_inverse=True)
-    wanted = np.concatenate(edges)
+        relative.append(packing.edge_relative[first:stop])
+    wanted, after, compared = (
+        np.concatenate(edges),
+        np.concatenate(before),
+        np.concatenate(relative),
+    )
     return Batch(
         tokens_BT=tokens,
         positions_BT=positions,
         ends_BT=ends,
         counted_BT=counted,
-        plain=rows[0].plain,
-        heads=heads,
-        edges=wanted,
-        edge_heads=edge_heads,
-        edge_tokens=tree.tokens[wanted],
+        plain=all(row.plain for row in rows),
+        scored=_wanted(tree, wanted[~compared], after[~compared]),
+        relative=_wanted(tree, wanted[compared], after[compared]),
     )
+
+
+def _wanted(tree: PrefixTree, edges: Ints, after: Ints) -> Wanted:
+    heads, edge_heads = np.unique(after, return_inverse=True)
+    return Wanted(heads=heads, edges=edges, edge_heads=edge_heads, edge_tokens=tree.tokens[edges])

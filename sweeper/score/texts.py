@@ -22,6 +22,10 @@ class Texts:
     """First scored token of each row, at least 1; None for 1 throughout."""
     greedy: bool = False
     """Also find out whether each scored token is the model's most probable one."""
+    relative: bool = False
+    """Of a row's first scored token, its log-probability plus any number that is the same for all
+    rows with the same tokens before it will do: where only such rows are compared (minimal pairs
+    that part there), the number cancels, and the output head need not run."""
 
     def start(self, index: int) -> int:
         """First scored token of a row."""
@@ -33,6 +37,8 @@ class Texts:
         Raises:
             ValueError: a row has nothing to score or does not fit.
         """
+        if self.relative and self.greedy:
+            raise ValueError("relative log-probabilities do not tell the most probable token")
         if self.starts is not None and len(self.starts) != len(self.rows):
             raise ValueError(f"{len(self.starts)} starts for {len(self.rows)} texts")
         for index, row in enumerate(self.rows):
@@ -54,7 +60,8 @@ class Scores:
     """What one condition says of all texts."""
 
     logprobs: Sequence[NDArray[np.float32]]
-    """Log-probabilities (nats) of each row's scored tokens, in the order of the rows."""
+    """Log-probabilities (nats) of each row's scored tokens, in the order of the rows; of the first
+    ones only what ``Texts.relative`` asks for."""
     greedy: Sequence[NDArray[np.bool_]] | None
     """Whether each scored token is the most probable one; None unless asked for."""
     values_seen: int

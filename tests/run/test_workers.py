@@ -14,10 +14,11 @@ def eight_cores(monkeypatch):
 
 def job_with(story_job, **cluster):
     model = {"stories": {"batch_memory_gb": 0.5}}
-    return story_job(model=model, cluster={"executor": "ray", **cluster}, census={"memory_gb": 2.0})
+    census = {"method": "exact", "memory_gb": 2.0}
+    return story_job(model=model, cluster={"executor": "ray", **cluster}, census=census)
 
 
-EACH = 250_000_000 * 4 + 0.5e9 + PROCESS_BYTES
+EACH = 2 * 250_000_000 * 4 + 0.5e9 + PROCESS_BYTES
 MODEL = checkpoint(num_parameters=250_000_000)
 
 
@@ -37,6 +38,18 @@ def test_as_many_workers_as_cores_and_memory_allow(story_job, eight_cores, room,
         assert said == []
 
 
+def test_a_streaming_census_takes_memory_in_every_worker(story_job, eight_cores):
+    census = {"method": "streaming", "bins": 1024}
+    job = story_job(
+        model={"stories": {"batch_memory_gb": 0.5}}, cluster={"executor": "ray"}, census=census
+    )
+    # 4 layers of 32 neurons, 5 bytes for each of 1,024 bins, twice.
+    histograms = 2 * 4 * 32 * 1024 * 5
+    room = 3 * (EACH + histograms)
+    assert num_workers(job, [MODEL], available=room) == 3
+    assert num_workers(job, [MODEL], available=room - 1) == 2
+
+
 def test_memory_is_asked_about_only_where_it_decides(story_job, eight_cores):
     def count(found, **cluster) -> int:
         return num_workers(job_with(story_job, **cluster), [found], pytest.fail, 1.0)
@@ -48,9 +61,9 @@ def test_memory_is_asked_about_only_where_it_decides(story_job, eight_cores):
     assert count(checkpoint(device="cuda", num_parameters=10**12)) == 8
 
 
-def test_half_precision_weights_count_half(story_job, eight_cores):
+def test_half_precision_weights_count_half_and_have_no_second_layout(story_job, eight_cores):
     job = job_with(story_job)
-    double = checkpoint(num_parameters=500_000_000, dtype="bfloat16")
+    double = checkpoint(num_parameters=1_000_000_000, dtype="bfloat16")
     room = 2e9 + 3 * EACH
     assert num_workers(job, [double], available=room) == num_workers(job, [MODEL], available=room)
 

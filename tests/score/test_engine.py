@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_models import build_tiny
 
 from sweeper.clamp.hooks import clamped
-from sweeper.clamp.operations import OPERATIONS
+from sweeper.clamp.operations import OPERATIONS, Operation
 from sweeper.models.families import FAMILIES
 from sweeper.records import Condition
 from sweeper.score.engine import Work, score_texts
@@ -72,11 +74,23 @@ conditions_of = st.lists(
 )
 
 
+def fitted(model, condition):
+    """With what its operation needs: every neuron of a layer, or a value for each of them."""
+    operation, neurons = OPERATIONS[condition.operation], condition.neurons
+    if operation.whole:
+        return replace(condition, neurons=dict.fromkeys(neurons, range(model.sites[0].size)))
+    if operation.takes == "values":
+        values = {layer: [0.1 * k - 2 for k in chosen] for layer, chosen in neurons.items()}
+        return replace(condition, values=values)
+    return condition
+
+
 @families
 @property_test
 @given(rows=rows, conditions=conditions_of, budget=st.sampled_from([30, 1000]))
 def test_forks_equal_separate_passes(tiny_model, model_type, rows, conditions, budget):
     model, texts = tiny_model(model_type), Texts(rows=rows)
+    conditions = [fitted(model, condition) for condition in conditions]
     conditions = [*conditions, BASELINE, *conditions[:1]]
     scored = score_texts(model, texts, conditions, TokenBudget(budget))
     assert_equal_one_by_one(model, texts, conditions, scored)
@@ -173,7 +187,7 @@ def test_greedy_says_whether_a_token_is_the_most_probable_one(tiny_model):
 
 
 def test_a_condition_that_overflows_does_not_touch_the_others(tiny_model, monkeypatch):
-    monkeypatch.setitem(OPERATIONS, "overflow", lambda values: values * torch.inf)
+    monkeypatch.setitem(OPERATIONS, "overflow", Operation(lambda values: values * torch.inf))
     model, texts = tiny_model("opt"), Texts(rows=[[3, 4, 5], [3, 4, 6]])
     broken = Condition(name="x", seed=None, operation="overflow", neurons={1: (0, 1)})
     scored = score_texts(model, texts, [broken, BASELINE], TokenBudget(100))
@@ -382,3 +396,44 @@ def test_longrope_does_not_mix_short_and_long_texts(tmp_path):
     scored = score_texts(model, texts, conditions, TokenBudget(1000))
     assert_equal_one_by_one(model, texts, conditions, scored)
     assert [len(values) for values in scored[0].greedy] == [9, 59, 9, 50]
+
+
+pairs_of = st.lists(
+    st.tuples(
+        st.lists(st.integers(3, 6), min_size=1, max_size=4),
+        st.lists(st.integers(7, 9), min_size=1, max_size=3),
+        st.lists(st.integers(10, 12), min_size=1, max_size=3),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(pairs_of, st.integers(4, 60))
+def test_relative_texts_have_the_same_margins(tiny_model, pairs, positions):
+    model = tiny_model("gemma2")
+    rows = [[*begin, *end] for side in (1, 2) for begin, end in ((p[0], p[side]) for p in pairs)]
+    starts = [len(begin) for begin, _, _ in pairs] * 2
+    clamp = Condition(name="a", seed=None, operation="zero", neurons={1: (0, 3)})
+    texts = Texts(rows=rows, starts=starts)
+    for condition in (BASELINE, clamp):
+        sums = [
+            np.array([values.sum(dtype=np.float64) for values in scores.logprobs])
+            for relative in (False, True)
+            for scores in score_texts(
+                model, replace(texts, relative=relative), [condition], TokenBudget(positions)
+            )
+        ]
+        whole, relative = (s[: len(pairs)] - s[len(pairs) :] for s in sums)
+        np.testing.assert_allclose(relative, whole, atol=ATOL)
+
+
+def test_no_head_runs_where_only_the_last_words_differ(tiny_model):
+    model, work = tiny_model("llama"), Work()
+    texts = Texts(rows=[[3, 4, 5], [3, 4, 6]], starts=[2, 2], relative=True)
+    (scores,) = score_texts(model, texts, [BASELINE], TokenBudget(10), work=work)
+    assert work.heads == 0
+    good, bad = (one_by_one(model, row)[-1] for row in texts.rows)
+    margin = float(scores.logprobs[0][0] - scores.logprobs[1][0])
+    assert margin == pytest.approx(good - bad, abs=ATOL)

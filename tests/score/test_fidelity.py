@@ -77,3 +77,13 @@ def test_the_noise_floor_sees_a_difference(stories):
     first, second = scores.logprobs
     moved = replace(scores, logprobs=[first, second + np.float32(0.5)])
     assert noise_floor(stories, texts, moved, TokenBudget(64)) == pytest.approx(1.5, abs=1e-4)
+
+
+def test_the_noise_of_relative_scores_is_that_of_margins(stories):
+    texts = Texts(rows=[[1, 300, 301], [1, 300, 302]], starts=[2, 2], relative=True)
+    (scores,) = score_texts(stories, texts, [BASELINE], TokenBudget(64))
+    first, second = scores.logprobs
+    both = replace(scores, logprobs=[first + np.float32(7), second + np.float32(7)])
+    assert noise_floor(stories, texts, both, TokenBudget(64)) < 1e-4
+    one = replace(scores, logprobs=[first, second + np.float32(7)])
+    assert noise_floor(stories, texts, one, TokenBudget(64)) == pytest.approx(7, abs=1e-4)

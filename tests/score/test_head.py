@@ -3,7 +3,7 @@ import torch
 
 from sweeper.models.families import FAMILIES
 from sweeper.score import head
-from sweeper.score.head import next_logprobs
+from sweeper.score.head import next_logprobs, relative_logprobs
 
 
 def whole(model, hidden, heads, tokens):
@@ -65,3 +65,26 @@ def test_nothing_wanted(tiny_model):
     none = torch.empty(0, dtype=torch.long)
     found, _ = next_logprobs(model, torch.empty(0, 32), none, none, greedy=False)
     assert found.shape == (0,)
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "phi", "gpt2"])  # a soft cap, a bias, neither
+@pytest.mark.parametrize("watched", [False, True])
+@torch.inference_mode()
+def test_relative_values_differ_from_whole_ones_by_a_number_for_each_state(
+    tiny_model, model_type, watched
+):
+    model = tiny_model(model_type)
+    hidden = model.hidden_states(torch.arange(2, 12)[None])[0]
+    heads, tokens = torch.tensor([0, 0, 0, 5, 5]), torch.tensor([3, 4, 90, 3, 127])
+    expected, _ = whole(model, hidden, heads, tokens)
+    handle = model.head.register_forward_hook(lambda *_: None) if watched else None
+    try:
+        found = relative_logprobs(model, hidden, heads, tokens)
+    finally:
+        if handle is not None:
+            handle.remove()
+    offsets = found.double() - expected
+    torch.testing.assert_close(offsets[:3], offsets[:1].expand(3), atol=2e-5, rtol=0)
+    torch.testing.assert_close(offsets[3:], offsets[3:4].expand(2), atol=2e-5, rtol=0)
+    none = torch.empty(0, dtype=torch.long)
+    assert relative_logprobs(model, hidden, none, none).shape == (0,)

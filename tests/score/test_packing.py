@@ -30,10 +30,12 @@ def test_each_node_is_computed_once_after_exactly_its_own_prefix(rows, length, p
             for row, place in zip(*np.nonzero(batch.counted_BT), strict=True):
                 assert seen(batch, row, place) == list(range(place + 1))
                 assert place < width
-        scored += batch.edges.tolist()
-        before = batch.heads[batch.edge_heads]
-        assert (np.diff(batch.edge_heads) >= 0).all()
-        for edge, place in zip(batch.edges, before, strict=True):
+        wanted = batch.scored
+        assert not len(batch.relative.edges)
+        scored += wanted.edges.tolist()
+        before = wanted.heads[wanted.edge_heads]
+        assert (np.diff(wanted.edge_heads) >= 0).all()
+        for edge, place in zip(wanted.edges, before, strict=True):
             row, place = divmod(int(place), batch.tokens_BT.shape[1])
             prefix = batch.tokens_BT[row, seen(batch, row, place)].tolist()
             texts = [packing.tree.path(i).tolist() for i in range(len(rows))]
@@ -65,7 +67,7 @@ def test_a_long_common_context_is_not_repeated_for_every_end():
     (_, batch), *rest = batches(packing, [row], 128)
     assert not rest
     # The head runs after the context and after two tokens of each end, not inside the context.
-    assert len(batch.heads) == 1 + 20 * 2
+    assert len(batch.scored.heads) == 1 + 20 * 2
 
 
 def test_windows_of_running_text_need_no_mask():
@@ -80,3 +82,30 @@ def test_windows_of_running_text_need_no_mask():
 @pytest.mark.parametrize("share", [True, False])
 def test_no_texts_no_rows(share):
     assert pack(Texts(rows=[]), share=share).cut(10, 10) == []
+
+
+@settings(derandomize=True, deadline=None)
+@given(texts_of, st.integers(1, 40), st.data())
+def test_relative_edges_are_those_that_are_first_scored_wherever_they_stand(rows, length, data):
+    starts = [data.draw(st.integers(1, len(row) - 1)) for row in rows]
+    packing = pack(Texts(rows=rows, starts=starts, relative=True))
+    ranges = [(row, range(start + 1, len(row))) for row, start in zip(rows, starts, strict=True)]
+    inside = {tuple(row[:end]) for row, ends in ranges for end in ends}
+    relative, scored = set(), set()
+    for _, batch in batches(packing, packing.cut(length, length), length):
+        for found, wanted in ((scored, batch.scored), (relative, batch.relative)):
+            for place in wanted.heads.tolist():
+                row, column = divmod(place, batch.tokens_BT.shape[1])
+                found.add(tuple(batch.tokens_BT[row, seen(batch, row, column)].tolist()))
+    first = {tuple(row[:start]) for row, start in zip(rows, starts, strict=True)}
+    assert scored == inside
+    assert relative == first - inside
+
+
+def test_a_few_short_rows_at_the_end_are_padded_rather_than_apart():
+    rows = [list(range(start, start + length)) for start, length in ((0, 41), (100, 41), (200, 31))]
+    packing = pack(Texts(rows=rows))
+    shapes = [b.tokens_BT.shape for _, b in batches(packing, packing.cut(40, 400), 400)]
+    assert shapes == [(3, 40)]
+    shapes = [b.tokens_BT.shape for _, b in batches(packing, packing.cut(40, 400), 100)]
+    assert shapes == [(2, 40), (1, 30)]
