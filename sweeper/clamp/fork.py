@@ -4,8 +4,8 @@ Conditions are sequences of what they do in each layer. A batch is computed once
 so far; where they part, a copy for each goes on, and copies pass the next layers together, each
 with its own clamps. Several random draws of the same control are such copies.
 
-Shapes: ``G`` copies, ``B`` rows, ``T`` places, ``D`` hidden size, ``F`` outputs of a site, ``K``
-clamped neurons.
+Shapes: ``G`` copies, ``B`` rows, ``T`` places, ``N`` places of all rows, ``D`` hidden size, ``F``
+outputs of a module, ``K`` changed values of a place.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,20 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sweeper.clamp.hooks import targets
-from sweeper.clamp.operations import OPERATIONS, Operation
+from sweeper.clamp.action import Action, actions
 from sweeper.models.layerwise import Layerwise
-from sweeper.models.loading import LoadedModel, MlpSite
+from sweeper.models.loading import LoadedModel
 from sweeper.records import Condition
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Action:
-    """What is done in one layer; equal ones are the same object, so that comparing is cheap."""
-
-    number: int
-    operation: Operation
-    neurons: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +38,19 @@ class Fork:
         """Check and compare the conditions.
 
         Raises:
-            ValueError: an unknown operation, or a layer or neuron that the model lacks.
+            ValueError: as ``actions`` does.
         """
         self._model = model
         self._num = len(conditions)
-        self._actions: list[list[_Action | None]] = [[None] * self._num for _ in model.sites]
-        known: dict[tuple[str | None, tuple[int, ...]], _Action] = {}
+        # Equal actions are one object, so that comparing is cheap.
+        self._actions: list[list[Action | None]] = [[None] * self._num for _ in model.sites]
+        known: dict[object, Action] = {}
         for member, condition in enumerate(conditions):
-            for site, chosen in targets(model, condition):
-                name, neurons = str(condition.operation), tuple(chosen)
-                action = _Action(len(known) + 1, OPERATIONS[name], neurons)
-                action = known.setdefault((name, neurons), action)
-                self._actions[site.layer][member] = action
-        self._indices: dict[tuple[int, _Action, torch.device], Tensor] = {}
-        self._slots: Sequence[tuple[_Action | None, tuple[int, ...]]] = ()
+            for action in actions(model, condition):
+                action = known.setdefault(action.key, action)
+                self._actions[action.site.layer][member] = action
+        self._numbers = {action: number for number, action in enumerate(known.values(), start=1)}
+        self._slots: Sequence[tuple[Action | None, tuple[int, ...]]] = ()
         self._counted: Tensor | None = None
         self._changed: dict[int, list[Tensor]] = {}
 
@@ -69,7 +58,7 @@ class Fork:
         """Conditions in an order in which those that share most layers are neighbours."""
 
         def path(member: int) -> list[int]:
-            return [action.number if action else 0 for action in self._of(member)]
+            return [self._numbers[action] if action else 0 for action in self._of(member)]
 
         return sorted(range(self._num), key=path)
 
@@ -78,10 +67,9 @@ class Fork:
         """Put the hooks on; they are gone on the way out, whatever happened inside."""
         handles: list[Any] = []
         try:
-            for site in self._model.sites:
-                if any(self._actions[site.layer]):
-                    module = site.pre_activation
-                    handles.append(module.register_forward_hook(self._hook(site)))
+            chosen = [action for layer in self._actions for action in layer if action]
+            for module in dict.fromkeys(action.module for action in chosen):
+                handles.append(module.register_forward_hook(self._clamp))
             yield
         finally:
             for handle in handles:
@@ -112,8 +100,8 @@ class Fork:
         return {member: int(sum(counts)) for member, counts in self._changed.items()}
 
     def num_clamped(self, member: int) -> int:
-        """Neurons that a condition clamps, over all layers."""
-        return sum(len(action.neurons) for action in self._of(member) if action)
+        """Values of one place that a condition clamps, over all layers."""
+        return sum(action.num_values for action in self._of(member) if action)
 
     def num_layer_passes(self, members: Sequence[int]) -> int:
         """How many copies of layers a batch passes; without sharing, members x layers."""
@@ -124,15 +112,15 @@ class Fork:
             total += len(parted)
         return total
 
-    def _of(self, member: int) -> list[_Action | None]:
+    def _of(self, member: int) -> list[Action | None]:
         return [layer[member] for layer in self._actions]
 
-    def _part(self, branch: Branch, layer: int) -> list[tuple[_Action | None, Branch]]:
+    def _part(self, branch: Branch, layer: int) -> list[tuple[Action | None, Branch]]:
         parts = _by_action(self._actions[layer], branch.members)
         return [(action, Branch(group, branch.hidden_BTD)) for action, group in parts]
 
     def _layer(
-        self, batch: Layerwise, layer: int, parted: Sequence[tuple[_Action | None, Branch]]
+        self, batch: Layerwise, layer: int, parted: Sequence[tuple[Action | None, Branch]]
     ) -> list[Branch]:
         self._slots = [(action, branch.members) for action, branch in parted]
         inputs = [branch.hidden_BTD for _, branch in parted]
@@ -143,42 +131,28 @@ class Fork:
             for (_, branch), output in zip(parted, outputs, strict=True)
         ]
 
-    def _hook(self, site: MlpSite) -> Any:
-        def clamp(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            copies = output.view(len(self._slots), -1, output.shape[-1])
-            for (action, members), values_NF in zip(self._slots, copies, strict=True):
-                if action is not None:
-                    self._clamp(site, action, members, values_NF)
+    def _clamp(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Change the copies that have an action on this module; a forward hook."""
+        num = len(self._slots)
+        inputs_GNF = inputs[0].reshape(num, -1, inputs[0].shape[-1])
+        outputs_GNF = output.view(num, -1, output.shape[-1])
+        slots = zip(self._slots, inputs_GNF, outputs_GNF, strict=True)
+        for (action, members), inputs_NF, outputs_NF in slots:
+            if action is not None and action.module is module:
+                self._count(members, action.apply(inputs_NF, outputs_NF))
 
-        return clamp
-
-    def _clamp(
-        self, site: MlpSite, action: _Action, members: Sequence[int], values_NF: Tensor
-    ) -> None:
-        # In place: the projection's output is fresh, and nobody else holds it.
-        index_K = self._index(site, action, values_NF.device)
-        before_NK = values_NF.index_select(-1, index_K)
-        after_NK = action.operation(before_NK)
-        values_NF.index_copy_(-1, index_K, after_NK)
+    def _count(self, members: Sequence[int], differs_NK: Tensor) -> None:
         assert self._counted is not None
-        differs = (before_NK != after_NK).sum(-1)
-        changed = (differs * self._counted.to(differs.device)).sum()
+        changed = (differs_NK.sum(-1) * self._counted.to(differs_NK.device)).sum()
         for member in members:
             self._changed.setdefault(member, []).append(changed)
 
-    def _index(self, site: MlpSite, action: _Action, device: torch.device) -> Tensor:
-        key = (site.layer, action, device)
-        if key not in self._indices:
-            # A fused site holds other things behind the pre-activations.
-            self._indices[key] = torch.tensor(action.neurons, device=device) + site.start
-        return self._indices[key]
-
 
 def _by_action(
-    layer: Sequence[_Action | None], members: Sequence[int]
-) -> list[tuple[_Action | None, tuple[int, ...]]]:
+    layer: Sequence[Action | None], members: Sequence[int]
+) -> list[tuple[Action | None, tuple[int, ...]]]:
     """Members by what they do in a layer, in the order in which they come."""
-    groups: dict[_Action | None, list[int]] = {}
+    groups: dict[Action | None, list[int]] = {}
     for member in members:
         groups.setdefault(layer[member], []).append(member)
     return [(action, tuple(group)) for action, group in groups.items()]

@@ -37,6 +37,8 @@ class MlpSite:
     activation: nn.Module
     output: nn.Module
     """Projection back to the residual stream."""
+    hidden: int
+    """Width of the residual stream: outputs of ``output``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +173,9 @@ def _check_on_gpus(checkpoint: Checkpoint, model: nn.Module) -> None:
         )
 
 
-def _sites(model: nn.Module, family: Family, size: int) -> tuple[MlpSite, ...]:
+def _sites(model: PreTrainedModel, family: Family, size: int) -> tuple[MlpSite, ...]:
     layers = model.get_submodule(family.layers)
-    return tuple(
+    sites = tuple(
         MlpSite(
             layer=index,
             pre_activation=layer.get_submodule(family.pre_activation),
@@ -181,9 +183,13 @@ def _sites(model: nn.Module, family: Family, size: int) -> tuple[MlpSite, ...]:
             size=size,
             activation=layer.get_submodule(family.activation),
             output=layer.get_submodule(family.output),
+            hidden=getattr(model.config, family.hidden_key),
         )
         for index, layer in enumerate(layers.children())
     )
+    # A hook on a module that several layers share would act in all of them.
+    assert len({id(site.activation) for site in sites}) == len(sites)
+    return sites
 
 
 @contextmanager

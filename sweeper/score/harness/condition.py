@@ -8,21 +8,22 @@ import yaml
 from pydantic import ValidationError
 
 from sweeper.errors import UserError
-from sweeper.records import Condition
-from sweeper.spec.condition import ConditionSpec, ExplicitSet
+from sweeper.records import Checkpoint, Condition
+from sweeper.spec.condition import ConditionSpec, ExplicitSet, WholeLayers
 from sweeper.spec.errors import first_of, problems_of
 from sweeper.spec.wording import one_line
 
 _FILES = (".yaml", ".yml", ".json")
 
 
-def read_condition(said: str | Mapping[Any, Any] | None) -> Condition:
+def read_condition(said: str | Mapping[Any, Any] | None, checkpoint: Checkpoint) -> Condition:
     """The condition that an argument says.
 
     Args:
         said: path of a YAML or JSON file, the same inline, or its content:
             ``{operation: zero, neurons: {0: [1, 2]}}`` with the neurons of each layer, or a
-            condition as in a job with an explicit set. None is the baseline.
+            condition as in a job with an explicit set or whole layers. None is the baseline.
+        checkpoint: whose layers ``{kind: all}`` means.
 
     Raises:
         UserError: not readable, not a condition, or one that needs a census.
@@ -36,12 +37,15 @@ def read_condition(said: str | Mapping[Any, Any] | None) -> Condition:
             "{LAYER: [NEURON, ...]}}"
         )
     spec = _validated(content)
-    neurons = {} if spec.neurons is None else _explicit(spec).neurons
+    value, neurons = _value(spec), _neurons(spec, checkpoint)
     return Condition(
         name="condition",
         seed=None,
         operation=spec.operation,
-        neurons={layer: tuple(sorted(chosen)) for layer, chosen in neurons.items()},
+        neurons=neurons,
+        values={}
+        if value is None
+        else {layer: (value,) * len(chosen) for layer, chosen in neurons.items()},
         allow_unchanged=spec.allow_unchanged,
     )
 
@@ -82,10 +86,35 @@ def _number(layer: Any) -> Any:
     return int(layer) if isinstance(layer, str) and layer.isdigit() else layer
 
 
-def _explicit(spec: ConditionSpec) -> ExplicitSet:
-    if not isinstance(spec.neurons, ExplicitSet):
+def _value(spec: ConditionSpec) -> float | None:
+    """The number that is put in for every neuron, where the operation puts in one."""
+    if spec.operation == "mean":
         raise UserError(
-            "condition.neurons: only named neurons are allowed here (kind: explicit); sets that "
-            "need a census are for sweeps"
+            "condition.operation: 'mean' is not allowed here; it needs a census, and that is for "
+            "sweeps"
         )
-    return spec.neurons
+    if spec.operation == "set" and spec.value is None:
+        raise UserError("condition.value: missing; operation set needs a number")
+    if spec.operation != "set" and spec.value is not None:
+        raise UserError(
+            f"condition.value: {spec.value:g} is given, but operation {spec.operation} takes no "
+            "value; only set does"
+        )
+    return spec.value
+
+
+def _neurons(spec: ConditionSpec, checkpoint: Checkpoint) -> dict[int, tuple[int, ...]]:
+    chosen = spec.neurons
+    if chosen is None:
+        return {}
+    if isinstance(chosen, ExplicitSet):
+        return {layer: tuple(sorted(neurons)) for layer, neurons in chosen.neurons.items()}
+    if isinstance(chosen, WholeLayers) and (
+        chosen.layers == "all" or isinstance(chosen.layers, list)
+    ):
+        layers = range(checkpoint.num_layers) if chosen.layers == "all" else chosen.layers
+        return dict.fromkeys(layers, tuple(range(checkpoint.num_neurons)))
+    raise UserError(
+        "condition.neurons: only named neurons (kind: explicit) and whole layers (kind: all; all "
+        "layers or a list) are allowed here; sets that need a census are for sweeps"
+    )

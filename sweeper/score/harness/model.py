@@ -33,7 +33,7 @@ class SweeperLM(HFLM):  # type: ignore[misc]
 
     def __init__(
         self,
-        pretrained: str,
+        pretrained: str | None = None,
         condition: str | Mapping[Any, Any] | None = None,
         revision: str | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None,
@@ -63,14 +63,16 @@ class SweeperLM(HFLM):  # type: ignore[misc]
             unknown: refused.
 
         Raises:
-            UserError: an argument that does not exist, a value that is not allowed, or no such
-                model, condition, layer or neuron.
+            UserError: no ``pretrained``, an argument that does not exist, a value that is not
+                allowed, or no such model, condition, layer or neuron.
         """
         _refuse(unknown)
-        self._condition = read_condition(condition)
+        if pretrained is None:
+            raise UserError("pretrained: missing; a model's name, repository, folder or .gguf file")
         changes = {"revision": revision, "dtype": dtype, "max_batch_tokens": max_batch_tokens}
         spec = _model_spec(pretrained, changes)
         checkpoint = resolve("pretrained", spec, _device(device))
+        self._condition = read_condition(condition, checkpoint)
         longest = _input_length(max_length, checkpoint.context)
         self._sweeper = load(checkpoint, spec, weights_folder(checkpoint, spec))
         self._share = check_fidelity(self._sweeper).share

@@ -7,8 +7,9 @@ import sys
 import pytest
 import yaml
 from harness_reference import BASELINE, by_harness
+from records_factory import checkpoint
 
-from sweeper.clamp.operations import OPERATIONS
+from sweeper.clamp.operations import OPERATIONS, Operation
 from sweeper.errors import UserError
 from sweeper.records import Condition
 from sweeper.score.harness.__main__ import register
@@ -88,8 +89,34 @@ def test_a_condition_can_be_said_in_four_ways(tmp_path, written):
         dump = yaml.safe_dump if written.endswith("yaml") else json.dumps
         file.write_text(dump(SAID))
         said = str(file)
-    assert read_condition(said) == CLAMP
-    assert read_condition(None).operation is None
+    assert read_condition(said, checkpoint()) == CLAMP
+    assert read_condition(None, checkpoint()).operation is None
+
+
+@pytest.mark.parametrize(
+    ("said", "neurons", "values"),
+    [
+        (
+            {"operation": "set", "value": -1, "neurons": {2: [4, 3], 0: [1]}},
+            {0: (1,), 2: (3, 4)},
+            {0: (-1.0,), 2: (-1.0, -1.0)},
+        ),
+        (
+            {"operation": "remove_mlp", "neurons": {"kind": "all", "layers": [1, 3]}},
+            {1: tuple(range(32)), 3: tuple(range(32))},
+            {},
+        ),
+        (
+            {"operation": "sign_flip", "neurons": {"kind": "all"}},
+            {layer: tuple(range(32)) for layer in range(4)},
+            {},
+        ),
+    ],
+    ids=["set", "remove_mlp", "sign_flip"],
+)
+def test_values_and_whole_layers_are_resolved(said, neurons, values):
+    found = read_condition(said, checkpoint())
+    assert (found.operation, found.neurons, found.values) == (said["operation"], neurons, values)
 
 
 @pytest.mark.parametrize(
@@ -102,15 +129,39 @@ def test_a_condition_can_be_said_in_four_ways(tmp_path, written):
         ({"operation": "zero", "neurons": {0: [1, 1]}}, "1 is listed twice"),
         (
             {"operation": "zero", "neurons": {"kind": "top", "fraction": 0.1}},
-            "only named neurons are allowed here",
+            "only named neurons (kind: explicit) and whole layers (kind: all; all layers or a",
         ),
+        (
+            {"operation": "remove_mlp", "neurons": {"kind": "all", "layers": "each"}},
+            "only named neurons (kind: explicit) and whole layers (kind: all; all layers or a",
+        ),
+        (
+            {"operation": "mean", "neurons": {0: [1]}},
+            "condition.operation: 'mean' is not allowed here; it needs a census",
+        ),
+        (
+            {"operation": "set", "neurons": {0: [1]}},
+            "condition.value: missing; operation set needs a number",
+        ),
+        (
+            {"operation": "zero", "value": 0.5, "neurons": {0: [1]}},
+            "condition.value: 0.5 is given, but operation zero takes no value; only set does",
+        ),
+        ({"operation": "set", "value": float("inf"), "neurons": {0: [1]}}, "condition.value: inf"),
     ],
 )
 def test_a_wrong_condition_is_said_in_one_line(said, message):
     with pytest.raises(UserError) as caught:
-        read_condition(said)
+        read_condition(said, checkpoint())
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_some_neurons_of_an_mlp_cannot_be_removed(tiny_folder, tiny_task):
+    said = {"operation": "remove_mlp", "neurons": {1: [1, 2]}}
+    message = "condition.neurons: operation 'remove_mlp' is on whole layers; layer 1 has 48 neurons"
+    with pytest.raises(UserError, match=message):
+        evaluate(tiny_folder("llama"), tiny_task("tiny_choice"), condition=said)
 
 
 def test_a_neuron_that_the_model_lacks_is_an_error(tiny_folder, tiny_task):
@@ -124,7 +175,7 @@ def test_logits_that_are_no_numbers_are_an_error(tiny_folder, tiny_task, monkeyp
     from sweeper.score.harness.model import SweeperLM
 
     model = SweeperLM(str(tiny_folder("llama")), SAID, device="cpu")
-    monkeypatch.setitem(OPERATIONS, "zero", lambda values: values * float("inf"))
+    monkeypatch.setitem(OPERATIONS, "zero", Operation(lambda values: values * float("inf")))
     requests = load(tiny_task(name)).requests()
     with pytest.raises(FloatingPointError, match="NaN or infinite"):
         getattr(model, requests[0].request_type)(requests)
@@ -155,6 +206,13 @@ def test_wrong_arguments_are_said_in_one_line(tiny_folder, arguments, message):
         SweeperLM.create_from_arg_string(said, {"device": "cpu"})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_a_name_is_said_in_one_line():
+    from sweeper.score.harness.model import SweeperLM
+
+    with pytest.raises(UserError, match="^pretrained: missing; a model's name, repository"):
+        SweeperLM.create_from_arg_string("batch_size=1")
 
 
 def test_the_command_line_of_the_harness_knows_the_model(tiny_folder, tmp_path):

@@ -6,7 +6,7 @@ import torch
 import yaml
 from harness_reference import BASELINE, BUDGET
 
-from sweeper.clamp.operations import OPERATIONS
+from sweeper.clamp.operations import OPERATIONS, Operation
 from sweeper.records import Condition
 from sweeper.score.memory import TokenBudget
 from sweeper.score.tasks import PREPARE
@@ -48,7 +48,7 @@ def test_clamps_are_in_place_while_the_model_writes(tiny_model, tiny_task):
 def test_nothing_is_written_from_logits_that_are_no_numbers(
     tiny_model, tiny_task, sampling, monkeypatch, factor, sampled
 ):
-    monkeypatch.setitem(OPERATIONS, "overflow", lambda values: values * factor)
+    monkeypatch.setitem(OPERATIONS, "overflow", Operation(lambda values: values * factor))
     model = tiny_model("llama")
     task = prepared(model, sampling if sampled else tiny_task("tiny_writing"))
     with pytest.raises(FloatingPointError, match="a logit is NaN or infinite"):
