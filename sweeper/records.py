@@ -10,7 +10,7 @@ SCHEMA_VERSION = 1
 """Part of every cell key: a change of meaning of any stored number raises it."""
 
 CellStatus = Literal["done", "failed"]
-CellKind = Literal["census", "score"]
+CellKind = Literal["census_part", "census", "match", "profile", "score"]
 
 
 def content_hash(content: Any) -> str:
@@ -76,18 +76,26 @@ class Condition:
     """Which random control this is; None where nothing is drawn at random."""
     operation: str | None
     neurons: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    values: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    """Layer -> one number per neuron of ``neurons``, for operations that put in a value."""
     allow_unchanged: bool = False
     """Whether a clamp that changes no value is fine (an error otherwise)."""
+    family: str = ""
+    """The job's condition that this one is a part of, where it is one of several layer groups."""
+    layers: tuple[int, int] | None = None
+    """First and last layer of that group."""
 
     @property
     def key(self) -> str:
-        """Content hash of what is done to which neurons; the name and the seed are not part.
+        """Content hash of what is done to which neurons; names and the seed are not part.
 
         ``allow_unchanged`` is: what one job takes for a result is an error to another.
         """
         sets = {str(layer): list(chosen) for layer, chosen in sorted(self.neurons.items())}
+        put_in = {str(layer): list(values) for layer, values in sorted(self.values.items())}
+        further = {"values": put_in} if put_in else {}
         allowed = {"allow_unchanged": True} if self.allow_unchanged else {}
-        return content_hash({"operation": self.operation, "neurons": sets, **allowed})
+        return content_hash({"operation": self.operation, "neurons": sets, **further, **allowed})
 
     @property
     def num_neurons(self) -> int:
@@ -112,7 +120,7 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One number-giving act: a census of a checkpoint, or one task under one condition."""
+    """One act that gives numbers: a census, a match, a profile, or a task under a condition."""
 
     key: str
     """Content hash of everything the result depends on."""
@@ -120,11 +128,11 @@ class Cell:
     model: str
     revision: str
     condition: str
-    """The job's name of the condition; "census" for a census."""
+    """The job's name of the condition; "census" for a census, "profile" for a profile."""
     seed: int | None
     condition_key: str | None
     task: str
-    """The job's name of the task; the corpus name for a census."""
+    """The job's name of the task; the corpus name for a census and a profile."""
     cost: float
     """Expected work in token positions (models differ in the time of one)."""
 
@@ -153,6 +161,15 @@ class Unit:
     """Keys of the conditions that may change no value."""
     conditions_attempt: str | None
     """Attempt whose Parquet file in the store holds the neuron sets of the cells' conditions."""
+    windows: tuple[int, int] | None = None
+    """Of a part of a census: its first window, and the one after its last."""
+    parts: tuple[str, ...] = ()
+    """Of a census that was computed in parts: their cell keys, in the order of the text."""
+    match: Mapping[str, Any] | None = None
+    """Of a match, as plain data: ``spec`` of the condition that is sought, and the ``census`` that
+    orders the neurons (its cell key) with the ``attempt`` that holds it."""
+    profile: Mapping[str, Any] | None = None
+    """Of a profile, as plain data: the job's ``spec`` and the ``neurons`` by layer."""
     attempt: int = 1
     """How many times the cells were tried before, plus one."""
     saved: float = 0.0
@@ -215,11 +232,17 @@ class Estimate:
     revision: str
     task: str
     metric: str
-    """``accuracy``, ``margin`` (nats), ``nll`` (nats per token), or a metric of a harness task."""
+    """``accuracy``, ``margin`` (nats), ``nll`` (nats per token), ``shifted`` (the group's change of
+    nats per token minus the change over all tokens), or a metric of a harness task."""
     group: str
-    """Phenomenon, or "all"."""
+    """Phenomenon or part of speech, or "all"."""
     condition: str
     operation: str | None
+    family: str
+    """The job's name of the condition; that of several where it is repeated for layer groups."""
+    first_layer: int | None
+    last_layer: int | None
+    """The condition's layer group; None where it is no part of a sweep over layers."""
     num_seeds: int
     """Seeds behind the condition; 0 where nothing is drawn at random."""
     num_items: int
@@ -242,11 +265,94 @@ class Estimate:
     seed_low: float
     seed_high: float
     """t interval over the seeds' effects; NaN with fewer than two seeds."""
+    two_way_low: float
+    two_way_high: float
+    """Interval of the effect with seeds and clusters both random; NaN with fewer than two of
+    either."""
+    band_low: float
+    band_high: float
+    """Simultaneous over the layer groups of the condition's family, in this task, metric and group;
+    NaN outside of families."""
+    p_cluster: float
+    """Two-sided cluster-robust t test of no effect: at most 0.05 where the 95 % cluster interval
+    leaves out 0."""
+    p_holm: float
+    """``p_cluster`` after Holm. One family is the conditions x tasks of a model, revision and
+    metric over all items; another is its conditions x tasks x groups."""
     p_random: float
     """Randomisation p against the random controls matched to this condition; NaN without any."""
     p_floor: float
     """1 / (1 + controls): the smallest p that many controls can give."""
+    p_random_holm: float
+    """``p_random`` after Holm, in the same families. It cannot fall below the floor times the tests
+    of the family: with few controls it says nothing, and ``p_random`` is what there is."""
+    num_tests: int
+    """Tests in the family of ``p_holm``."""
     num_controls: int
+    excess: float
+    """The effect minus the mean effect of the random controls; NaN without any."""
+    excess_low: float
+    excess_high: float
+    """Its interval, paired on items, with the controls' seeds and the clusters both random."""
     noise: float
     """Largest change of an item's log-probability (nats) when the baseline is scored a second
     time under another packing: effects of this order are rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContrastEstimate:
+    """A part of a contrast between two conditions, a target and a control.
+
+    Effects are against the same model's baseline, paired per item, and the mean of the tasks, each
+    with equal weight. NaN stands for "too little data"; the counts tell how much there was.
+    """
+
+    model: str
+    revision: str
+    contrast: str
+    """The job's name for it."""
+    kind: str
+    """``dissociation`` or ``difference``."""
+    part: str
+    """Of a dissociation: ``interaction``, that is (target - control on grammar) - (target - control
+    on the other tasks); the two differences themselves, ``target_minus_control_on_grammar`` and
+    ``..._on_other``; and the four effects ``target_on_grammar``, ``target_on_other``,
+    ``control_on_grammar`` and ``control_on_other``. Of a difference, once for each task:
+    ``difference`` (target - control), ``target`` and ``control``."""
+    metric: str
+    target: str
+    control: str
+    first_layer: int | None
+    last_layer: int | None
+    """The target's layer group; None where it is no part of a sweep over layers."""
+    tasks: str
+    """Names of the tasks of the part, separated by commas."""
+    estimate: float
+    low: float
+    high: float
+    """t interval: clusters of the tasks random; where the control is drawn at random, its seeds
+    too."""
+    bootstrap_low: float
+    bootstrap_high: float
+    """Bootstrap of the clusters within each task; seeds as they are."""
+    df: float
+    """Degrees of freedom of the t interval (Welch-Satterthwaite)."""
+    p: float
+    """Two-sided t test that the true value is 0."""
+    p_directed: float
+    """One-sided t test of what a double dissociation claims: that the target is worse than the
+    control on grammar, and the control worse than the target on the other tasks; NaN elsewhere."""
+    p_holm: float
+    """``p_directed`` after Holm over the contrast's directed tests in this checkpoint: the
+    dissociation is double where both are small. Of a difference, ``p`` of the part ``difference``
+    after Holm over tasks (and layer groups)."""
+    p_random: float
+    """Randomisation p: how extreme the part is among those with each of the target's random
+    controls in the target's place (parts of the control alone: the control's). NaN without any."""
+    p_floor: float
+    """1 / (1 + controls): the smallest randomisation p that many controls can give."""
+    num_controls: int
+    num_tasks: int
+    """Tasks with results of both conditions."""
+    num_items: int
+    num_clusters: int

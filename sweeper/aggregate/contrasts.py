@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweeper.aggregate.intervals import FloatArray, ratios
+from sweeper.aggregate.intervals import FloatArray, Measure, Ratio, centre
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -25,8 +25,11 @@ METRICS: dict[str, tuple[str, ...]] = {
     "minimal_pairs": ("accuracy", "margin"),
     "perplexity": ("nll",),
     "lm_eval": ("accuracy", "margin", "nll"),
+    "surprisal": ("nll", "shifted"),
 }
 """Metrics of each kind of task; of a harness task those that its documents have."""
+SHIFTED = "shifted"
+"""A group's nats per token minus those of all tokens: what the groups differ in."""
 OUTCOME = "outcome "
 """What the columns of further metrics begin with (``with_outcomes``)."""
 _NAMED = 5
@@ -45,10 +48,37 @@ class GroupSums:
     denominators: FloatArray
     """(C,): items, or tokens for ``nll``."""
     num_items: int
+    whole: "GroupSums | None" = None
+    """All items of the same clusters, where the metric is the group's rate minus theirs."""
+
+    @property
+    def num_clusters(self) -> int:
+        """Clusters with items of the group."""
+        return int(np.count_nonzero(self.denominators))
 
     def values(self) -> FloatArray:
         """Give every cell's mean or rate, (K,)."""
-        return ratios(self.numerators, self.denominators)
+        return centre([self.measure()])
+
+    def measure(self) -> Measure:
+        """Give the ratios that the metric is the sum of."""
+        mine = Ratio(self.numerators, self.denominators)
+        if self.whole is None:
+            return (mine,)
+        return (mine, Ratio(self.whole.numerators, self.whole.denominators, weight=-1.0))
+
+    def of(self, columns: Sequence[int], minus: Sequence[int] | None = None) -> "GroupSums":
+        """Take some cells; ``minus`` others, one for each or each from the one that is taken."""
+        whole = None if self.whole is None else self.whole.of(columns, minus)
+        numerators = self.numerators[:, list(columns)]
+        if minus is not None:
+            numerators = numerators - self.numerators[:, list(minus)]
+        return replace(self, numerators=numerators, whole=whole)
+
+    def combined(self, weights: FloatArray) -> "GroupSums":
+        """Give J weighted sums of the cells, by weights of shape (K, J)."""
+        whole = None if self.whole is None else self.whole.combined(weights)
+        return replace(self, numerators=self.numerators @ weights, whole=whole)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +95,8 @@ class Panel:
     """(N,) ascending."""
     cluster_codes: IntArray
     """(N,) ascending inside a group."""
+    shifted: bool = False
+    """Whether groups are measured from the whole: the metric ``shifted``."""
 
     def minus(self, row: int) -> "Panel":
         """Give the paired differences of every cell against the cell in ``row``."""
@@ -72,6 +104,8 @@ class Panel:
 
     def sums(self) -> list[GroupSums]:
         """Add up by cluster: all items first, then each group where there are several.
+
+        Groups that are measured from the whole have all its clusters, and the whole is left out.
 
         Raises:
             ValueError: a group beside others has the name of the whole.
@@ -81,24 +115,29 @@ class Panel:
         denominators = np.add.reduceat(self.weights, starts)
         sizes = np.diff(starts, append=len(self.weights))
         group_codes, cluster_codes = self.group_codes[starts], self.cluster_codes[starts]
-        whole = _merge(cluster_codes, numerators, denominators, int(sizes.sum()))
+        clusters, places = np.unique(cluster_codes, return_inverse=True)
+        everything = GroupSums(
+            group=ALL,
+            numerators=_added(numerators, places, len(clusters)),
+            denominators=_added(denominators, places, len(clusters)),
+            num_items=int(sizes.sum()),
+        )
         present = np.unique(group_codes)
         if len(present) == 1:
-            return [whole]
+            return [] if self.shifted else [everything]
         if ALL in (self.groups[code] for code in present):
             raise ValueError(f'items.group holds "{ALL}" beside other groups; the name is reserved')
         parts = []
         for code in present:
             mine = group_codes == code
-            parts.append(
-                GroupSums(
-                    group=self.groups[code],
-                    numerators=numerators[mine],
-                    denominators=denominators[mine],
-                    num_items=int(sizes[mine].sum()),
-                )
+            part = GroupSums(
+                group=self.groups[code],
+                numerators=numerators[mine],
+                denominators=denominators[mine],
+                num_items=int(sizes[mine].sum()),
             )
-        return [whole, *parts]
+            parts.append(_within(everything, part, places[mine]) if self.shifted else part)
+        return parts if self.shifted else [everything, *parts]
 
     def _strata(self) -> IntArray:
         """First positions of the runs of one group and cluster, (S,)."""
@@ -142,7 +181,10 @@ class ItemTable:
         """
         rows = self._align(cell_keys)
         metrics = self._present(rows) if task_kind == "lm_eval" else METRICS[task_kind]
-        return {metric: self._panel(rows, metric) for metric in metrics}
+        found = {metric: self._panel(rows, metric) for metric in metrics if metric != SHIFTED}
+        if SHIFTED in metrics:
+            found[SHIFTED] = replace(found["nll"], shifted=True)
+        return found
 
     def _present(self, rows: IntArray) -> list[str]:
         """Metrics that every one of a harness task's documents has, in every cell."""
@@ -271,13 +313,18 @@ def _factorise(items: pd.DataFrame, column: str) -> tuple[IntArray, list[str]]:
     return codes.astype(np.int64), [str(value) for value in uniques]
 
 
-def _merge(
-    cluster_codes: IntArray, numerators: FloatArray, denominators: FloatArray, num_items: int
-) -> GroupSums:
+def _added(totals: FloatArray, places: IntArray, num_clusters: int) -> FloatArray:
     """Add up the strata of each cluster over groups."""
-    clusters, places = np.unique(cluster_codes, return_inverse=True)
-    merged = np.zeros((len(clusters), numerators.shape[1]))
-    np.add.at(merged, places, numerators)
-    sizes = np.zeros(len(clusters))
-    np.add.at(sizes, places, denominators)
-    return GroupSums(group=ALL, numerators=merged, denominators=sizes, num_items=num_items)
+    added = np.zeros((num_clusters, *totals.shape[1:]))
+    np.add.at(added, places, totals)
+    return added
+
+
+def _within(whole: GroupSums, part: GroupSums, places: IntArray) -> GroupSums:
+    """Give a group the clusters of the whole, and the whole itself to be measured from."""
+    return replace(
+        part,
+        numerators=_added(part.numerators, places, len(whole.denominators)),
+        denominators=_added(part.denominators, places, len(whole.denominators)),
+        whole=whole,
+    )

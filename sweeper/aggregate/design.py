@@ -17,6 +17,9 @@ class Arm:
     condition: str
     operation: str | None
     control_of: str | None
+    family: str
+    layers: tuple[int, int] | None
+    """First and last layer of the condition's group; None outside of a sweep over layers."""
     is_baseline: bool
     seeds: tuple[int | None, ...]
     columns: tuple[int, ...]
@@ -28,6 +31,16 @@ class Arm:
     def num_seeds(self) -> int:
         """Number of random draws; 0 where nothing is drawn at random."""
         return sum(seed is not None for seed in self.seeds)
+
+    @property
+    def first_layer(self) -> int | None:
+        """First layer of the group."""
+        return self.layers[0] if self.layers else None
+
+    @property
+    def last_layer(self) -> int | None:
+        """Last layer of the group."""
+        return self.layers[1] if self.layers else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +74,19 @@ class Block:
 
         A random set under another operation is no control: the test exchanges neurons alone.
         """
+        return list(self.named_controls(arm).values())
+
+    def named_controls(self, arm: Arm) -> dict[tuple[str, int], int]:
+        """Places of an arm's random controls by condition and seed: the same draws in any task."""
         if arm.num_seeds:
-            return []
-        return [
-            column
+            return {}
+        return {
+            (other.condition, seed): column
             for other in self.arms
             if other.control_of == arm.condition and other.operation == arm.operation
-            for column in other.columns
-        ]
+            for seed, column in zip(other.seeds, other.columns, strict=True)
+            if seed is not None
+        }
 
 
 def blocks(manifest: pd.DataFrame, has_results: Callable[[str], bool]) -> list[Block]:
@@ -119,6 +137,8 @@ def _arm(condition: str, rows: list[dict[str, Any]]) -> Arm:
         condition=condition,
         operation=_text(mine[0]["operation"]),
         control_of=_text(mine[0]["control_of"]),
+        family=str(mine[0]["family"]),
+        layers=_layers(mine[0]["first_layer"], mine[0]["last_layer"]),
         is_baseline=bool(mine[0]["is_baseline"]),
         seeds=seeds,
         columns=columns,
@@ -128,3 +148,7 @@ def _arm(condition: str, rows: list[dict[str, Any]]) -> Arm:
 
 def _text(value: Any) -> str | None:
     return None if pd.isna(value) else str(value)
+
+
+def _layers(first: Any, last: Any) -> tuple[int, int] | None:
+    return None if pd.isna(first) else (int(first), int(last))

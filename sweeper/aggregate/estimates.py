@@ -9,7 +9,8 @@ import pandas as pd
 
 from sweeper.aggregate.contrasts import GroupSums, ItemTable
 from sweeper.aggregate.design import Arm, Block, blocks
-from sweeper.aggregate.intervals import FloatArray, ratios, seed_interval
+from sweeper.aggregate.holm import with_holm
+from sweeper.aggregate.intervals import FloatArray, crossed, seed_interval
 from sweeper.aggregate.randomisation import randomisation_floor, randomisation_p
 from sweeper.aggregate.summary import Summary, as_frame, seed_means, summarise
 from sweeper.records import Estimate, Interval
@@ -27,9 +28,9 @@ def estimate(
 
     One row per model, revision, task, metric, group ("all", then each group where there are
     several) and condition. The effect of a random condition is the mean over its seeds; its cluster
-    intervals take items as the random unit, its seed interval the seeds. Cells without results are
-    left out: ``num_seeds`` and ``num_controls`` count the ones there are. Without results of the
-    baseline a task has no rows.
+    intervals take items as the random unit, its seed interval the seeds, its two-way interval both.
+    Cells without results are left out: ``num_seeds`` and ``num_controls`` count the ones there are.
+    Without results of the baseline a task has no rows.
 
     Args:
         manifest: the cells of the run, one row per cell and condition.
@@ -62,13 +63,13 @@ def estimate(
                     metric=metric,
                     arms=arms,
                     baseline=float(levels.values()[baseline]),
-                    levels=ratios(seed_means(levels, arms), levels.denominators),
+                    levels=seed_means(levels, arms).values(),
                     differences=differences,
                     summary=summarise(differences, arms, block.task, confidence, resamples),
                     noise=level,
                 )
                 rows.extend(contrast.estimates(confidence))
-    return as_frame(Estimate, rows)
+    return with_holm(as_frame(Estimate, rows))
 
 
 def _noise(cells: pd.DataFrame) -> dict[str, float]:
@@ -101,11 +102,37 @@ class _Contrast:
         by_cell = self.differences.values()
         for place, arm in enumerate(self.arms):
             seeds = by_cell[list(arm.columns)] if arm.num_seeds else by_cell[:0]
-            interval = seed_interval(seeds, confidence=confidence)
-            yield self._estimate(place, arm, by_cell[self.block.controls(arm)], interval)
+            yield self._estimate(
+                place,
+                arm,
+                controls=by_cell[self.block.controls(arm)],
+                over_seeds=seed_interval(seeds, confidence=confidence),
+                two_way=self._two_way(arm, confidence),
+                excess=self._excess(arm, confidence),
+            )
+
+    def _two_way(self, arm: Arm, confidence: float) -> Interval:
+        """Seeds and clusters both random."""
+        if not arm.num_seeds:
+            return Interval(low=math.nan, high=math.nan)
+        return _over_seeds(self.differences.of(arm.columns), confidence)[1]
+
+    def _excess(self, arm: Arm, confidence: float) -> tuple[float, Interval]:
+        """The effect minus the mean one of the arm's random controls."""
+        controls = self.block.controls(arm)
+        if not controls:
+            return math.nan, Interval(low=math.nan, high=math.nan)
+        return _over_seeds(self.differences.of(arm.columns, controls), confidence)
 
     def _estimate(
-        self, place: int, arm: Arm, controls: FloatArray, over_seeds: Interval
+        self,
+        place: int,
+        arm: Arm,
+        *,
+        controls: FloatArray,
+        over_seeds: Interval,
+        two_way: Interval,
+        excess: tuple[float, Interval],
     ) -> Estimate:
         effect = float(self.summary.values[place])
         return Estimate(
@@ -116,9 +143,12 @@ class _Contrast:
             group=self.differences.group,
             condition=arm.condition,
             operation=arm.operation,
+            family=arm.family,
+            first_layer=arm.first_layer,
+            last_layer=arm.last_layer,
             num_seeds=arm.num_seeds,
             num_items=self.differences.num_items,
-            num_clusters=len(self.differences.denominators),
+            num_clusters=self.differences.num_clusters,
             num_neurons=arm.num_neurons,
             baseline=self.baseline,
             value=float(self.levels[place]),
@@ -127,8 +157,25 @@ class _Contrast:
             **self.summary.ends(place),
             seed_low=over_seeds.low,
             seed_high=over_seeds.high,
+            two_way_low=two_way.low,
+            two_way_high=two_way.high,
+            **self.summary.band(place),
+            p_cluster=float(self.summary.p_values[place]),
+            p_holm=math.nan,
             p_random=randomisation_p(effect, controls),
             p_floor=randomisation_floor(len(controls)),
+            p_random_holm=math.nan,
+            num_tests=0,
             num_controls=len(controls),
+            excess=excess[0],
+            excess_low=excess[1].low,
+            excess_high=excess[1].high,
             noise=self.noise,
         )
+
+
+def _over_seeds(seeds: GroupSums, confidence: float) -> tuple[float, Interval]:
+    """Mean of the seeds, with seeds and clusters both random."""
+    estimated = crossed([seeds.measure()])
+    low, high = estimated.bounds(confidence)
+    return float(estimated.centre[0]), Interval(low=float(low[0]), high=float(high[0]))

@@ -22,6 +22,10 @@ class Level:
     group: str
     condition: str
     operation: str | None
+    family: str
+    first_layer: int | None
+    last_layer: int | None
+    """The condition's layer group; None where it is no part of a sweep over layers."""
     is_baseline: bool
     num_seeds: int
     num_items: int
@@ -76,10 +80,13 @@ def _levels(
             group=sums.group,
             condition=arm.condition,
             operation=arm.operation,
+            family=arm.family,
+            first_layer=arm.first_layer,
+            last_layer=arm.last_layer,
             is_baseline=arm.is_baseline,
             num_seeds=arm.num_seeds,
             num_items=sums.num_items,
-            num_clusters=len(sums.denominators),
+            num_clusters=sums.num_clusters,
             num_neurons=arm.num_neurons,
             value=float(summary.values[place]),
             **summary.ends(place),

@@ -31,3 +31,8 @@ def randomisation_p(effect: float, controls: FloatArray) -> float:
 def randomisation_floor(num_controls: int) -> float:
     """Smallest p that so many controls can give; 1 without any."""
     return 1 / (1 + num_controls)
+
+
+def needed_controls(level: float) -> int:
+    """Fewest controls with which the randomisation p can fall to a level: 19 for 0.05."""
+    return math.ceil(round(1 / level, 9)) - 1

@@ -22,6 +22,9 @@ class SeedEffect:
     metric: str
     group: str
     condition: str
+    family: str
+    first_layer: int | None
+    last_layer: int | None
     seed: int
     effect: float
 
@@ -56,6 +59,9 @@ def _rows(block: Block, metric: str, group: str, effects: FloatArray) -> Iterato
                 metric=metric,
                 group=group,
                 condition=arm.condition,
+                family=arm.family,
+                first_layer=arm.first_layer,
+                last_layer=arm.last_layer,
                 seed=seed,
                 effect=effect,
             )

@@ -7,21 +7,15 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import numpy as np
 import pandas as pd
 
+from sweeper.aggregate.bootstrap import Resampled, cluster_bootstrap, resampling_generator
 from sweeper.aggregate.contrasts import GroupSums
 from sweeper.aggregate.design import Arm
-from sweeper.aggregate.intervals import (
-    Bounds,
-    FloatArray,
-    cluster_bootstrap,
-    cluster_robust,
-    ratios,
-    resampling_generator,
-)
+from sweeper.aggregate.intervals import Bounds, FloatArray, cluster_robust
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_TYPES: dict[Any, str] = {bool: "bool", int: "int64", float: "float64"}
+_TYPES: dict[Any, str] = {bool: "bool", int: "int64", float: "float64", int | None: "Int64"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,8 +24,12 @@ class Summary:
 
     values: FloatArray
     """(J,)."""
+    p_values: FloatArray
+    """Of the test that the mean is 0, (J,)."""
     robust: Bounds
     bootstrap: Bounds
+    bands: Bounds
+    """Simultaneous over the layer groups of a family; NaN for other arms."""
 
     def ends(self, place: int) -> dict[str, float]:
         """Give the interval ends of one arm by the names that the records use."""
@@ -42,28 +40,48 @@ class Summary:
             "bootstrap_high": float(self.bootstrap[1][place]),
         }
 
+    def band(self, place: int) -> dict[str, float]:
+        """Give the ends of the band at one arm."""
+        return {
+            "band_low": float(self.bands[0][place]),
+            "band_high": float(self.bands[1][place]),
+        }
 
-def seed_means(sums: GroupSums, arms: Sequence[Arm]) -> FloatArray:
-    """Average the totals over each arm's seeds: (C, K) cells to (C, J) arms."""
-    return np.stack([sums.numerators[:, arm.columns].mean(axis=1) for arm in arms], axis=1)
+
+def seed_means(sums: GroupSums, arms: Sequence[Arm]) -> GroupSums:
+    """Average the totals over each arm's seeds: K cells to J arms."""
+    weights = np.zeros((sums.numerators.shape[1], len(arms)))
+    for place, arm in enumerate(arms):
+        weights[list(arm.columns), place] = 1 / len(arm.columns)
+    return sums.combined(weights)
 
 
 def summarise(
     sums: GroupSums, arms: Sequence[Arm], task: str, confidence: float, resamples: int
 ) -> Summary:
     """Summarise J arms of one task and group; they share their resamples."""
-    numerators = seed_means(sums, arms)
+    measure = seed_means(sums, arms).measure()
+    estimated = cluster_robust([measure])
+    generator = resampling_generator(task, sums.group)
+    resampled = cluster_bootstrap([measure], [generator], resamples)
     return Summary(
-        values=ratios(numerators, sums.denominators),
-        robust=cluster_robust(numerators, sums.denominators, confidence=confidence),
-        bootstrap=cluster_bootstrap(
-            numerators,
-            sums.denominators,
-            generator=resampling_generator(task, sums.group),
-            resamples=resamples,
-            confidence=confidence,
-        ),
+        values=estimated.centre,
+        p_values=estimated.p_values(),
+        robust=estimated.bounds(confidence),
+        bootstrap=resampled.bounds(confidence),
+        bands=_bands(resampled, arms, confidence),
     )
+
+
+def _bands(resampled: Resampled, arms: Sequence[Arm], confidence: float) -> Bounds:
+    families: dict[str, list[int]] = {}
+    for place, arm in enumerate(arms):
+        if arm.layers is not None:
+            families.setdefault(arm.family, []).append(place)
+    low, high = np.full((2, len(arms)), np.nan)
+    for places in families.values():
+        low[places], high[places] = resampled.band(places, confidence)
+    return low, high
 
 
 def as_frame(

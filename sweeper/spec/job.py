@@ -9,8 +9,10 @@ from sweeper.spec.base import Allowed, Count, EntryName, Name, PathText, Strict
 from sweeper.spec.checks import contradictions
 from sweeper.spec.cluster import ClusterSpec
 from sweeper.spec.condition import ConditionSpec
+from sweeper.spec.contrast import ContrastSpec, contrast_contradictions
 from sweeper.spec.corpus import CensusSpec, CorpusSpec
 from sweeper.spec.model import ModelSpec
+from sweeper.spec.profile import ProfileSpec
 from sweeper.spec.task import TaskSpec
 
 GROUPS = ("model", "corpus", "suite", "condition", "cluster")
@@ -49,11 +51,15 @@ class JobSpec(Strict):
     model: Entries[ModelSpec]
     corpus: dict[EntryName, CorpusSpec] = Field(default_factory=dict)
     census: CensusSpec | None = None
-    """Needed by conditions that choose neurons by a statistic."""
+    """Needed by conditions that choose neurons by a statistic, and by profiles."""
+    profiles: ProfileSpec | None = None
+    """What single neurons of the census do; nothing is recorded when absent."""
     suite: Entries[TaskSpec]
     condition: Entries[ConditionSpec]
     seeds: Count = 3
     """Draws of every random set."""
+    contrasts: dict[EntryName, ContrastSpec] = Field(default_factory=dict)
+    """Pairs of conditions that are compared with each other, beside each with the baseline."""
     statistics: StatisticsSpec = StatisticsSpec()
     cluster: ClusterSpec = ClusterSpec()
 
@@ -65,8 +71,12 @@ class JobSpec(Strict):
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
         found = contradictions(
-            condition=self.condition, suite=self.suite, corpus=self.corpus, census=self.census
-        )
+            condition=self.condition,
+            suite=self.suite,
+            corpus=self.corpus,
+            census=self.census,
+            profiles=self.profiles,
+        ) or contrast_contradictions(self.contrasts, self.condition, self.suite)
         if found:
             raise ValueError(found[0] + (f" (and {len(found) - 1} more)" if found[1:] else ""))
         return self

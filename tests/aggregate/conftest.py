@@ -27,6 +27,15 @@ class Study:
         ]
         return self._cell(condition, items, "perplexity", **named)
 
+    def words(self, condition, logprobs, tokens, *, groups, clusters, **named):
+        """Words of windows: nats and tokens of each part of speech in each window."""
+        rows = enumerate(zip(logprobs, tokens, groups, clusters, strict=True))
+        items = [
+            {"logprob": x, "num_tokens": t, "cluster": c, "group": g, "item_id": f"i{n}"}
+            for n, (x, t, g, c) in rows
+        ]
+        return self._cell(condition, items, "surprisal", **named)
+
     def _cell(
         self,
         condition,
@@ -42,6 +51,8 @@ class Study:
         num_neurons=0,
         noise=None,
         key=None,
+        family=None,
+        layers=(None, None),
     ):
         baseline = condition == "baseline"
         key = key or "/".join(map(str, (model, revision, task, condition, seed)))
@@ -56,6 +67,9 @@ class Study:
                 "operation": None if baseline else operation,
                 "num_neurons": num_neurons,
                 "control_of": control_of,
+                "family": family or condition,
+                "first_layer": layers[0],
+                "last_layer": layers[1],
                 "is_baseline": baseline,
                 "task": task,
                 "task_kind": task_kind,
@@ -68,7 +82,8 @@ class Study:
 
     @property
     def manifest(self):
-        return pd.DataFrame(self.manifest_rows).astype({"seed": "Int32"})
+        layers = dict.fromkeys(("seed", "first_layer", "last_layer"), "Int32")
+        return pd.DataFrame(self.manifest_rows).astype(layers)
 
     @property
     def items(self):

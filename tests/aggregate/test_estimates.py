@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from sweeper.aggregate import estimate
+from sweeper.aggregate.intervals import Ratio, crossed, degrees_of_freedom
 from sweeper.records import Estimate
 
 CLUSTERS = ["a", "a", "b", "b", "b"]
@@ -14,6 +15,10 @@ CLUSTERS = ["a", "a", "b", "b", "b"]
 
 def _estimate(study, **options):
     return estimate(study.manifest, study.items, study.cells, **options)
+
+
+def _df(sizes, num_ratios=1):
+    return degrees_of_freedom([Ratio(np.zeros((len(sizes), 1)), np.array(sizes))] * num_ratios)
 
 
 def _row(table, **wanted):
@@ -64,11 +69,15 @@ def test_minimal_pairs_by_hand(study):
     # 4/5 right, then 2/5; differences -1 0 | -1 0 0; the interval as in test_intervals.
     assert (row["baseline"], row["value"], row["effect"]) == pytest.approx((0.8, 0.4, -0.4))
     assert (row["cluster_low"], row["cluster_high"]) == pytest.approx(
-        (-1.416496, 0.616496), abs=1e-6
+        (-1.437457, 0.637457), abs=1e-6
     )
+    # The t test on 1 df is Cauchy's distribution: t = -0.4 / 0.0816497.
+    assert row["p_cluster"] == pytest.approx(2 * stats.cauchy.sf(0.4 / 0.0816497), abs=1e-6)
+    assert (row["p_holm"], row["num_tests"]) == (row["p_cluster"], 1)
     assert (row["num_items"], row["num_clusters"], row["num_neurons"]) == (5, 2, 7)
     assert (row["num_seeds"], row["num_controls"], row["p_floor"]) == (0, 0, 1.0)
     missing = ["ratio", "bootstrap_low", "bootstrap_high", "seed_low", "p_random", "noise"]
+    missing += ["two_way_low", "band_low", "excess", "excess_low", "p_random_holm"]
     assert row[missing].isna().all()
     # Margins: 6/5, then -2/5; differences -3 0 | -4 -1 0.
     row = _row(table, metric="margin")
@@ -82,7 +91,7 @@ def test_perplexity_by_hand(study):
     row = _row(_estimate(study), metric="nll")
     expected = (160 / 60, 173 / 60, 13 / 60, math.exp(13 / 60))
     assert (row["baseline"], row["value"], row["effect"], row["ratio"]) == pytest.approx(expected)
-    half = 0.325344
+    half = stats.t.ppf(0.975, _df([10.0, 30.0, 20.0])) * 0.0712975
     assert row["cluster_low"] == pytest.approx(13 / 60 - half, abs=1e-6)
     assert row["cluster_high"] == pytest.approx(13 / 60 + half, abs=1e-6)
     assert row["noise"] == 1e-5
@@ -224,8 +233,146 @@ def test_noise_is_the_baseline_s_and_of_committed_rows_alone(study):
 def test_confidence_reaches_every_interval(study):
     _random_study(study)
     wide, narrow = _estimate(study, confidence=0.95), _estimate(study, confidence=0.5)
-    for name in ("cluster", "bootstrap", "seed"):
+    for name in ("cluster", "bootstrap", "seed", "two_way", "excess"):
         widths = [table[f"{name}_high"] - table[f"{name}_low"] for table in (wide, narrow)]
         known = widths[0].notna() & widths[1].notna()
         assert known.any()
         assert (widths[0] > widths[1])[known].all()
+
+
+def _totals(study, metric="margin"):
+    """Cell -> totals by cluster of its differences to the baseline, and the clusters' sizes."""
+    items = study.items.astype({metric: float})
+    wide = items.pivot(index=["cluster", "item_id"], columns="cell_key", values=metric)
+    differences = wide.sub(wide["m/main/t/baseline/None"], axis=0)
+    grouped = differences.groupby("cluster")
+    return grouped.sum(), grouped.size().to_numpy(dtype=float)
+
+
+def test_two_way_interval_and_excess_are_of_the_crossed_design(study):
+    _random_study(study)
+    study.item_rows = [row for row in study.item_rows if "/t/" in row["cell_key"]]
+    totals, sizes = _totals(study)
+    table = _estimate(study)
+    draws = totals[[f"m/main/t/random/{seed}" for seed in range(4)]].to_numpy()
+    row = _row(table, condition="random", metric="margin", group="all")
+    expected = crossed([[Ratio(draws, sizes)]])
+    assert row["effect"] == pytest.approx(expected.centre[0])
+    assert (row["two_way_low"], row["two_way_high"]) == pytest.approx(
+        tuple(float(end[0]) for end in expected.bounds(0.95))
+    )
+    row = _row(table, condition="top", metric="margin", group="all")
+    target = totals[["m/main/t/top/None"]].to_numpy()
+    expected = crossed([[Ratio(target - draws, sizes)]])
+    found = row["excess"], row["excess_low"], row["excess_high"]
+    ends = (float(end[0]) for end in expected.bounds(0.95))
+    assert found == pytest.approx((expected.centre[0], *ends))
+    random = _row(table, condition="random", metric="margin", group="all")["effect"]
+    assert row["excess"] == pytest.approx(row["effect"] - random)
+    weak = _row(table, condition="weak", metric="margin", group="all")
+    assert np.isnan([weak["excess"], weak["excess_low"], weak["two_way_low"]]).all()
+
+
+def test_p_and_its_interval_agree_and_holm_counts_conditions_and_tasks(study):
+    table = _estimate(_random_study(study, models=("m", "n")))
+    outside = (table["cluster_low"] > 0) | (table["cluster_high"] < 0)
+    assert (outside == (table["p_cluster"] <= 0.05)).all()
+    whole = table[(table["group"] == "all") & (table["metric"] == "margin")]
+    assert set(whole["num_tests"]) == {3}  # per model: three conditions, one task with margins
+    groups = table[(table["group"] != "all") & (table["metric"] == "margin")]
+    assert set(groups["num_tests"]) == {6}
+    assert (table["p_holm"] >= table["p_cluster"]).all()
+
+
+def _sweep(study, num_groups=4):
+    rng = np.random.default_rng(0)
+    clusters = [f"c{n // 6}" for n in range(120)]
+    shared = rng.normal(0, 1, 120)
+    named = {"clusters": clusters, "num_neurons": 3}
+    study.pairs("baseline", [1] * 120, rng.normal(1, 1, 120).tolist(), **named)
+    study.pairs("other", [1] * 120, rng.normal(1, 1, 120).tolist(), **named)
+    for group in range(num_groups):
+        layers = (2 * group, 2 * group + 1)
+        margins = shared + rng.normal(0, 1, 120)
+        name = f"top[{layers[0]}-{layers[1]}]"
+        study.pairs(name, [1] * 120, margins.tolist(), family="top", layers=layers, **named)
+    return study
+
+
+def test_bands_are_over_the_layer_groups_of_a_family(study):
+    table = _estimate(_sweep(study)).query("metric == 'margin'")
+    swept = table[table["family"] == "top"]
+    assert swept["first_layer"].tolist() == [0, 2, 4, 6]
+    assert swept["last_layer"].tolist() == [1, 3, 5, 7]
+    assert (swept["band_low"] < swept["bootstrap_low"]).all()
+    assert (swept["band_high"] > swept["bootstrap_high"]).all()
+    # One critical value for all: band and bootstrap differ by the same factor of standard errors.
+    errors = (swept["cluster_high"] - swept["cluster_low"]) / 2
+    ratio = (swept["band_high"] - swept["band_low"]) / errors
+    np.testing.assert_allclose(ratio, ratio.iloc[0], rtol=1e-9)
+    alone = _row(table, condition="other")
+    assert alone["family"] == "other"
+    assert np.isnan([alone["band_low"], alone["band_high"]]).all()
+    assert alone["first_layer"] is pd.NA
+
+
+def test_a_band_does_not_depend_on_conditions_of_other_families(study):
+    expected = _estimate(_sweep(study)).query("family == 'top' and metric == 'margin'")
+    study.manifest_rows = [row for row in study.manifest_rows if row["condition"] != "other"]
+    alone = _estimate(study).query("family == 'top' and metric == 'margin'")
+    for name in ("band_low", "band_high"):
+        np.testing.assert_allclose(alone[name], expected[name], rtol=1e-9)
+
+
+def _words(study):
+    groups = ["NOUN", "DET", "NOUN", "DET", "NOUN", "PUNCT"]
+    clusters = ["w0", "w0", "w1", "w1", "w2", "w2"]
+    tokens = [30, 10, 20, 20, 35, 5]
+    named = {"groups": groups, "clusters": clusters}
+    study.words("baseline", [-60, -10, -40, -22, -70, -4], tokens, **named)
+    study.words("top", [-66, -30, -44, -50, -70, -4], tokens, **named)
+    return study
+
+
+def test_shifted_surprisal_by_hand(study):
+    table = _estimate(_words(study))
+    assert table.groupby("metric")["group"].agg(list).to_dict() == {
+        "nll": ["all", "DET", "NOUN", "PUNCT"],
+        "shifted": ["DET", "NOUN", "PUNCT"],
+    }
+    # All: 6 + 20 + 4 + 28 = 58 nats more over 120 tokens. DET: 48 over 30. NOUN: 10 over 85.
+    found = table[table["metric"] == "shifted"].set_index("group")
+    assert found["effect"].to_dict() == pytest.approx(
+        {"DET": 48 / 30 - 58 / 120, "NOUN": 10 / 85 - 58 / 120, "PUNCT": -58 / 120}
+    )
+    assert found["baseline"]["DET"] == pytest.approx(32 / 30 - 206 / 120)
+    assert found["value"]["DET"] == pytest.approx(80 / 30 - 264 / 120)
+    assert found["ratio"].isna().all()
+    assert found["num_clusters"].to_dict() == {"DET": 2, "NOUN": 3, "PUNCT": 1}
+    assert found["num_items"].to_dict() == {"DET": 2, "NOUN": 3, "PUNCT": 1}
+    # NOUN: residuals of the group 6, 4, 0 minus 10/85 times 30, 20, 35, over 85 tokens and the
+    # root of one minus the window's share; minus the same of 26, 32, 0 over 120 tokens.
+    group = np.array([6, 4, 0]) - 10 / 85 * np.array([30, 20, 35])
+    whole = np.array([26, 32, 0]) - 58 / 120 * np.array([40, 40, 40])
+    influence = group / 85 / np.sqrt(1 - np.array([30, 20, 35]) / 85)
+    influence -= whole / 120 / np.sqrt(1 - 1 / 3)
+    half = math.sqrt((influence**2).sum()) * stats.t.ppf(0.975, _df([30.0, 20.0, 35.0], 2))
+    assert found["cluster_high"]["NOUN"] - found["effect"]["NOUN"] == pytest.approx(half)
+    assert np.isnan(found["cluster_low"]["PUNCT"])
+
+
+def test_nothing_to_shift_by_without_other_groups(study):
+    study.words("baseline", [-60, -40], [30, 20], groups=["NOUN"] * 2, clusters=["w0", "w1"])
+    study.words("top", [-66, -44], [30, 20], groups=["NOUN"] * 2, clusters=["w0", "w1"])
+    assert set(_estimate(study)["metric"]) == {"nll"}
+
+
+def test_a_shift_that_is_the_same_for_all_is_none(study):
+    tokens = [30, 10, 20, 20]
+    named = {"groups": ["NOUN", "DET"] * 2, "clusters": ["w0", "w0", "w1", "w1"]}
+    base = [-60.0, -10.0, -40.0, -22.0]
+    study.words("baseline", base, tokens, **named)
+    study.words("top", [x - 0.5 * t for x, t in zip(base, tokens, strict=True)], tokens, **named)
+    shifted = _estimate(study).query("metric == 'shifted'")
+    np.testing.assert_allclose(shifted["effect"], 0.0, atol=1e-12)
+    assert shifted[["cluster_low", "bootstrap_low", "p_cluster"]].isna().all(axis=None)

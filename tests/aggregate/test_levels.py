@@ -27,10 +27,11 @@ def test_levels_hold_the_baseline_and_the_conditions(study):
 
 
 def test_interval_of_a_level_by_hand(study):
-    # Right 2 of 2 and 2 of 3: residuals 2 - 1.6 = 0.4 and -0.4; SE = sqrt(2 * 0.32) / 5 = 0.16.
+    # Right 2 of 2 and 2 of 3: residuals 2 - 1.6 = 0.4 and -0.4; variance
+    # (0.16 / (3/5) + 0.16 / (2/5)) / 25 = 0.0266667; SE 0.1632993.
     table = levels(_study(study).manifest, study.items)
     row = table.query("metric == 'accuracy' and condition == 'baseline'").iloc[0]
-    half = 12.7062047 * 0.16
+    half = 12.7062047 * 0.1632993
     assert row["cluster_low"] == pytest.approx(0.8 - half, abs=1e-6)
     assert row["cluster_high"] == pytest.approx(0.8 + half, abs=1e-6)
 

@@ -5,7 +5,12 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from sweeper.aggregate.power import minimal_detectable_effect, paired_accuracy_sd
+from sweeper.aggregate.power import (
+    PlannedTask,
+    minimal_detectable_contrast,
+    minimal_detectable_effect,
+    paired_accuracy_sd,
+)
 
 
 def test_minimal_detectable_effect_by_hand():
@@ -61,3 +66,55 @@ def test_impossible_studies_are_errors(arguments, name):
 def test_impossible_discordance_is_an_error():
     with pytest.raises(ValueError, match=r"discordance = 1\.5"):
         paired_accuracy_sd(1.5)
+
+
+def _task(num_items, num_clusters, sd=1.0, icc=0.0):
+    return PlannedTask(num_items=num_items, num_clusters=num_clusters, sd=sd, icc=icc)
+
+
+def test_contrast_by_hand():
+    # 200 items in 5 clusters: SE^2 = 0.25 * 4.9 / 200 = 0.006125 on 4 df; 100 in 100: 0.0025 on 99.
+    # Weights 1 and -1: 0.008625 on 0.008625^2 / (0.006125^2 / 4 + 0.0025^2 / 99) = 7.8793 df.
+    tasks = [_task(200, 5, 0.5, 0.1), _task(100, 100, 0.5, 0.1)]
+    quantiles = stats.t.ppf(0.975, 7.8793) + stats.t.ppf(0.8, 7.8793)
+    expected = quantiles * math.sqrt(0.008625)
+    assert minimal_detectable_contrast(tasks, [1, -1]) == pytest.approx(expected, rel=1e-4)
+    halved = minimal_detectable_contrast(tasks, [0.5, -0.5])
+    assert halved == pytest.approx(expected / 2, rel=1e-4)
+
+
+def test_one_task_of_weight_one_is_the_plain_effect():
+    expected = minimal_detectable_effect(200, 5, 0.5, 0.1)
+    assert minimal_detectable_contrast([_task(200, 5, 0.5, 0.1)], [1.0]) == expected
+
+
+def test_many_seeds_without_spread_change_nothing_and_few_with_spread_do():
+    tasks = [_task(240, 12, 0.5, 0.2)]
+    plain = minimal_detectable_contrast(tasks, [1.0])
+    assert minimal_detectable_contrast(tasks, [1.0], num_seeds=10) == pytest.approx(plain)
+    few = minimal_detectable_contrast(tasks, [1.0], num_seeds=3, seed_sd=0.1)
+    more = minimal_detectable_contrast(tasks, [1.0], num_seeds=30, seed_sd=0.1)
+    assert few > more > plain
+    assert math.isnan(minimal_detectable_contrast(tasks, [1.0], num_seeds=1, seed_sd=0.1))
+
+
+def test_power_of_a_contrast_with_random_controls_is_as_stated():
+    # Two tasks of 12 and 20 clusters, ten controls: rejection rate 0.8 of 20,000 studies.
+    tasks = [_task(240, 12, 1.0, 0.2), _task(100, 20, 1.0, 0.1)]
+    effect = minimal_detectable_contrast(tasks, [1, -1], num_seeds=10, seed_sd=0.2)
+    rng = np.random.default_rng(3)
+    one = rng.normal(0, math.sqrt(0.2 + 0.8 / 20), (20_000, 12))
+    two = rng.normal(0, math.sqrt(0.1 + 0.9 / 5), (20_000, 20))
+    seeds = rng.normal(0, 0.2, (20_000, 10))
+    parts = [(x.var(axis=1, ddof=1) / x.shape[1], x.shape[1] - 1) for x in (one, two, seeds)]
+    total = sum(variance for variance, _ in parts)
+    df = total**2 / sum(variance**2 / df for variance, df in parts)
+    found = effect + one.mean(axis=1) - two.mean(axis=1) - seeds.mean(axis=1)
+    rejected = 2 * stats.t.sf(np.abs(found) / np.sqrt(total), df) < 0.05
+    assert rejected.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_contrast_with_a_task_of_one_cluster_detects_nothing():
+    assert math.isnan(minimal_detectable_contrast([_task(50, 10), _task(50, 1)], [1, -1]))
+    with pytest.raises(ValueError, match=r"seed_sd = -1"):
+        minimal_detectable_contrast([_task(50, 10)], [1], num_seeds=3, seed_sd=-1)

@@ -3,7 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from sweeper.aggregate.randomisation import randomisation_floor, randomisation_p
+from sweeper.aggregate.randomisation import (
+    needed_controls,
+    randomisation_floor,
+    randomisation_p,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +53,10 @@ def test_true_null_is_rejected_at_most_as_often_as_stated(level, step):
     if step is None:
         error = 4 * math.sqrt(attainable * (1 - attainable) / 20_000)
         assert (p <= level).mean() == pytest.approx(attainable, abs=error)
+
+
+@pytest.mark.parametrize(("level", "number"), [(0.05, 19), (1 - 0.95, 19), (0.01, 99), (0.3, 3)])
+def test_needed_controls_are_the_fewest_that_reach_a_level(level, number):
+    assert needed_controls(level) == number
+    assert randomisation_floor(number) <= level + 1e-12
+    assert randomisation_floor(number - 1) > level

@@ -1,0 +1,366 @@
+"""Contrasts between a target and a control condition: differences, and double dissociations."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sweeper.aggregate.bootstrap import cluster_bootstrap, resampling_generator
+from sweeper.aggregate.contrasts import ALL, GroupSums, ItemTable
+from sweeper.aggregate.design import Arm, Block, blocks
+from sweeper.aggregate.holm import holm
+from sweeper.aggregate.intervals import (
+    Bounds,
+    Estimated,
+    FloatArray,
+    Ratio,
+    centre,
+    cluster_robust,
+    crossed,
+)
+from sweeper.aggregate.randomisation import randomisation_floor, randomisation_p
+from sweeper.aggregate.summary import as_frame
+from sweeper.records import ContrastEstimate
+
+HIGHER_IS_WORSE = frozenset({"nll"})
+_log = logging.getLogger("sweeper")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Which conditions are contrasted on which tasks."""
+
+    name: str
+    target: str
+    control: str
+    metric: str
+    tasks: tuple[str, ...] = ()
+    """Of a dissociation: grammar. Of a difference: each by itself; all that have the metric when
+    empty."""
+    others: tuple[str, ...] = ()
+    """The tasks against which a dissociation sets grammar; a difference has none."""
+
+    @property
+    def kind(self) -> str:
+        """``dissociation`` or ``difference``."""
+        return "dissociation" if self.others else "difference"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What target and control are multiplied by, on either side of the comparison."""
+
+    name: str
+    tasks: tuple[float, float] = (0.0, 0.0)
+    others: tuple[float, float] = (0.0, 0.0)
+    claim: int = 0
+    """Sign of the value that a double dissociation claims, where lower is worse; 0: no claim."""
+
+    @property
+    def has_target(self) -> bool:
+        """Whether the target has a share in it."""
+        return bool(self.tasks[0] or self.others[0])
+
+    @property
+    def has_control(self) -> bool:
+        """Whether the control has a share in it."""
+        return bool(self.tasks[1] or self.others[1])
+
+
+_DISSOCIATION = (
+    _Part("interaction", tasks=(1, -1), others=(-1, 1)),
+    _Part("target_minus_control_on_grammar", tasks=(1, -1), claim=-1),
+    _Part("target_minus_control_on_other", others=(1, -1), claim=1),
+    _Part("target_on_grammar", tasks=(1, 0)),
+    _Part("target_on_other", others=(1, 0)),
+    _Part("control_on_grammar", tasks=(0, 1)),
+    _Part("control_on_other", others=(0, 1)),
+)
+_DIFFERENCE = (
+    _Part("difference", tasks=(1, -1)),
+    _Part("target", tasks=(1, 0)),
+    _Part("control", tasks=(0, 1)),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """Paired differences of all cells of a block to its baseline, one metric, all items."""
+
+    block: Block
+    sums: GroupSums
+
+    def arm(self, condition: str) -> Arm | None:
+        """The condition of this name, where it has results."""
+        return next((arm for arm in self.block.arms if arm.condition == condition), None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Share:
+    """A task's share in a part."""
+
+    task: _Task
+    target: Arm
+    control: Arm
+    weights: tuple[float, float]
+
+    @property
+    def control_draws(self) -> dict[int | None, int]:
+        """Seed -> place of the control's cell; None where it is not drawn at random."""
+        return dict(zip(self.control.seeds, self.control.columns, strict=True))
+
+    def ratio(self, targets: Sequence[int], controls: Sequence[int]) -> Ratio:
+        """Weigh cells of the target against cells of the control, or many against one."""
+        totals = self.task.sums.numerators
+        weighed = self.weights[0] * totals[:, list(targets)]
+        return Ratio(
+            weighed + self.weights[1] * totals[:, list(controls)], self.task.sums.denominators
+        )
+
+
+def contrast(
+    manifest: pd.DataFrame,
+    items: pd.DataFrame,
+    comparisons: Sequence[Comparison],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> pd.DataFrame:
+    """Contrast pairs of conditions in every checkpoint, one row per ``records.ContrastEstimate``.
+
+    Tasks have equal weight, whatever their number of items. Their clusters are independent of each
+    other, so variances add up over tasks; inside a task target and control are paired on items. A
+    name of a condition that is repeated for layer groups stands for each of its groups, compared
+    with the control's same group, or with the control where that is not repeated.
+
+    The randomisation p of a part puts each random control of the target (the same sets in every
+    task) into the target's place and leaves the rest as it is; where the control is the mean of
+    those very sets, the target takes the place of the one that it changes with. Under the null
+    hypothesis that the target's neurons are as good as any, its ``|value|`` is one more draw.
+
+    Args:
+        manifest: the cells of the run, one row per cell and condition.
+        items: committed rows of items; those of other cells are ignored.
+        comparisons: what is contrasted.
+        confidence: nominal coverage of all intervals.
+        resamples: resamples of the cluster bootstrap.
+
+    Raises:
+        ValueError: as for ``estimate``.
+    """
+    rows: list[ContrastEstimate] = []
+    metrics = {comparison.metric for comparison in comparisons}
+    for tasks in _checkpoints(manifest, items, metrics):
+        for comparison in comparisons:
+            found = {
+                task: one for (task, metric), one in tasks.items() if metric == comparison.metric
+            }
+            for target, control in _pairs(comparison, found):
+                study = _Study(comparison, target, control, found, confidence, resamples)
+                rows.extend(study.rows())
+    return _with_holm(as_frame(ContrastEstimate, rows))
+
+
+def _checkpoints(
+    manifest: pd.DataFrame, items: pd.DataFrame, metrics: set[str]
+) -> Iterator[dict[tuple[str, str], _Task]]:
+    """Task and metric -> paired differences, one checkpoint after the other."""
+    if not metrics:
+        return
+    table = ItemTable(items, manifest["cell_key"])
+    found: dict[tuple[str, str], dict[tuple[str, str], _Task]] = {}
+    for block in blocks(manifest, table.__contains__):
+        baseline = block.baseline()
+        if baseline is None:
+            continue
+        tasks = found.setdefault((block.model, block.revision), {})
+        for metric, panel in table.panels(block.cell_keys, block.task_kind).items():
+            if metric in metrics:
+                tasks[block.task, metric] = _Task(block, panel.minus(baseline).sums()[0])
+    yield from found.values()
+
+
+def _pairs(comparison: Comparison, tasks: Mapping[str, _Task]) -> list[tuple[Arm, Arm]]:
+    """Targets with their controls; one pair, or one for each layer group."""
+    arms = {arm.condition: arm for task in tasks.values() for arm in task.block.arms}
+    targets, controls = (
+        [arm for arm in arms.values() if name in (arm.condition, arm.family)]
+        for name in (comparison.target, comparison.control)
+    )
+    pairs = []
+    for target in sorted(targets, key=lambda arm: (arm.layers or (), arm.condition)):
+        same = [arm for arm in controls if arm.layers == target.layers] or controls
+        if len(same) == 1:
+            pairs.append((target, same[0]))
+        else:
+            _log.warning(
+                "contrast %s: %s is compared with nothing: %d conditions are called %s",
+                comparison.name,
+                target.condition,
+                len(same),
+                comparison.control,
+            )
+    return pairs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Study:
+    """One pair of conditions in one checkpoint."""
+
+    comparison: Comparison
+    target: Arm
+    control: Arm
+    tasks: Mapping[str, _Task]
+    confidence: float
+    resamples: int
+
+    def rows(self) -> Iterator[ContrastEstimate]:
+        """Give one row per part; of a difference, per part and task."""
+        if self.comparison.others:
+            for part in _DISSOCIATION:
+                yield self._row(part, self.comparison.tasks, self.comparison.others)
+            return
+        for task in self.comparison.tasks or sorted(self.tasks):
+            for part in _DIFFERENCE:
+                yield self._row(part, (task,), ())
+
+    def _row(self, part: _Part, tasks: Sequence[str], others: Sequence[str]) -> ContrastEstimate:
+        wanted = [
+            (name, weights, len(side))
+            for side, weights in ((tasks, part.tasks), (others, part.others))
+            if any(weights)
+            for name in side
+        ]
+        shares = [
+            share
+            for name, weights, number in wanted
+            if (share := self._share(name, (weights[0] / number, weights[1] / number)))
+        ]
+        block = next(iter(self.tasks.values())).block
+        return ContrastEstimate(
+            model=block.model,
+            revision=block.revision,
+            contrast=self.comparison.name,
+            kind=self.comparison.kind,
+            part=part.name,
+            metric=self.comparison.metric,
+            target=self.target.condition,
+            control=self.control.condition,
+            first_layer=self.target.first_layer,
+            last_layer=self.target.last_layer,
+            tasks=",".join(name for name, _, _ in wanted),
+            p_holm=math.nan,
+            num_tasks=len(shares),
+            num_items=sum(share.task.sums.num_items for share in shares),
+            num_clusters=sum(share.task.sums.num_clusters for share in shares),
+            **self._numbers(part, shares if len(shares) == len(wanted) else []),
+        )
+
+    def _share(self, name: str, weights: tuple[float, float]) -> _Share | None:
+        task = self.tasks.get(name)
+        if task is None:
+            return None
+        target, control = task.arm(self.target.condition), task.arm(self.control.condition)
+        return _Share(task, target, control, weights) if target and control else None
+
+    def _numbers(self, part: _Part, shares: Sequence[_Share]) -> dict[str, Any]:
+        """Everything that is estimated; NaN without results in all tasks."""
+        draws = [share.control_draws for share in shares]
+        seeds = _common(draws) if part.has_control else _common(draws)[:1]
+        if not seeds:
+            return _NOTHING
+        strata = [
+            (share.ratio(share.target.columns, [places[seed] for seed in seeds]),)
+            for share, places in zip(shares, draws, strict=True)
+        ]
+        is_drawn = part.has_control and None not in seeds
+        found = crossed(strata) if is_drawn else cluster_robust(strata)
+        generators = [resampling_generator(share.task.block.task, ALL) for share in shares]
+        means = [(_mean(ratio),) for (ratio,) in strata]
+        bounds = cluster_bootstrap(means, generators, self.resamples).bounds(self.confidence)
+        value = float(found.centre[0])
+        others = self._exchanged(part, shares, seeds)
+        return {
+            "estimate": value,
+            **_ends("", found.bounds(self.confidence)),
+            **_ends("bootstrap_", bounds),
+            "df": float(found.df[0]),
+            "p": float(found.p_values()[0]),
+            "p_directed": self._directed(part, found),
+            "p_random": randomisation_p(value, others),
+            "p_floor": randomisation_floor(len(others)),
+            "num_controls": len(others),
+        }
+
+    def _exchanged(
+        self, part: _Part, shares: Sequence[_Share], seeds: Sequence[int | None]
+    ) -> FloatArray:
+        """The part with each random control in place of what it controls."""
+        sets = [
+            share.task.block.named_controls(share.target if part.has_target else share.control)
+            for share in shares
+        ]
+        names = _common(sets)
+        if not names:
+            return np.zeros(0)
+        strata = []
+        for share, places in zip(shares, sets, strict=True):
+            drawn = [places[name] for name in names]
+            fixed = [share.control_draws[seed] for seed in seeds]
+            if part.has_target:
+                (mine,) = share.target.columns
+                # Where the set is one of the control's draws, it changes places with the target.
+                swapped = [[mine if place == one else one for place in drawn] for one in fixed]
+                parts = [share.ratio(drawn, controls) for controls in swapped]
+            else:
+                parts = [share.ratio(share.target.columns, drawn)]
+            strata.append([replace(ratio, weight=1 / len(parts)) for ratio in parts])
+        return centre(strata)
+
+    def _directed(self, part: _Part, found: Estimated) -> float:
+        """One-sided p of what a double dissociation claims of the part."""
+        if not part.claim:
+            return math.nan
+        below = float(found.p_below()[0])
+        worse_is_higher = self.comparison.metric in HIGHER_IS_WORSE
+        return below if (part.claim < 0) != worse_is_higher else 1 - below
+
+
+_NOTHING = {
+    **dict.fromkeys(("estimate", "low", "high", "bootstrap_low", "bootstrap_high"), math.nan),
+    **dict.fromkeys(("df", "p", "p_directed", "p_random"), math.nan),
+    "p_floor": 1.0,
+    "num_controls": 0,
+}
+
+
+def _common(places: Sequence[Mapping[Any, int]]) -> list[Any]:
+    """Draws that all tasks have, sorted."""
+    kept = set.intersection(*(set(one) for one in places)) if places else set()
+    return sorted(kept, key=lambda name: (name is not None, name))
+
+
+def _mean(ratio: Ratio) -> Ratio:
+    return replace(ratio, numerators=ratio.numerators.mean(axis=1, keepdims=True))
+
+
+def _ends(prefix: str, bounds: Bounds) -> dict[str, float]:
+    return {f"{prefix}low": float(bounds[0][0]), f"{prefix}high": float(bounds[1][0])}
+
+
+def _with_holm(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Fill ``p_holm``: directed tests of dissociations, and the differences themselves."""
+    if contrasts.empty:
+        return contrasts
+    is_difference = contrasts["part"] == _DIFFERENCE[0].name
+    claims = [part.name for part in _DISSOCIATION if part.claim]
+    p_values = contrasts["p_directed"].where(~is_difference, contrasts["p"])
+    # All of them were planned: one without a p counts, too, as one that cannot be rejected.
+    planned = p_values.fillna(1.0).where(is_difference | contrasts["part"].isin(claims))
+    families = contrasts.groupby(["model", "revision", "contrast"]).ngroup()
+    adjusted = pd.Series(holm(planned.to_numpy(), families.to_numpy()), index=contrasts.index)
+    return contrasts.assign(p_holm=adjusted.where(p_values.notna()))
