@@ -19,9 +19,10 @@ COLUMNS = ("item", "item_id", "group", "cluster", "good", "bad")
 def load_pairs(spec: MinimalPairsSpec, key: str = "suite") -> pd.DataFrame:
     """Read the task's pairs.
 
-    Pairs without a sentence (null, empty, or the text "None") are dropped, and their number is
-    logged. ``limit`` takes the first pairs of each cluster that are left; without a cluster column
-    the first pairs of all.
+    Pairs without a sentence are dropped, and their number is logged: as information where it is the
+    text "None", as the protocol of TSE wants it, and as a warning where it is null or empty.
+    ``limit`` takes the first pairs of each cluster that are left; without a cluster column the
+    first pairs of all.
 
     Args:
         spec: the task.
@@ -166,14 +167,19 @@ def _names(rows: pd.DataFrame, column: str, key: str, role: str) -> "pd.Series[s
 
 
 def _has_sentences(pairs: pd.DataFrame, key: str) -> "pd.Series[bool]":
-    kept = pd.Series(True, index=pairs.index)
+    lacking = pd.Series(False, index=pairs.index)
+    none = lacking.copy()
     for role in ("good", "bad"):
         absent = pairs[role].isna()
         strange = ~absent & ~pairs[role].map(lambda value: isinstance(value, str))
         if strange.any():
             value = pairs[role][strange].iloc[0]
             raise UserError(f"{key}.columns.{role}: {value!r} is not text")
-        kept &= ~absent & ~pairs[role].isin(["", "None"])
-    if not kept.all():
-        log.warning("%s: %d of %d pairs lack a sentence", key, int((~kept).sum()), len(kept))
-    return kept
+        lacking |= absent | (pairs[role] == "")
+        none |= pairs[role] == "None"
+    none &= ~lacking
+    if lacking.any():
+        log.warning("%s: %d of %d pairs lack a sentence", key, int(lacking.sum()), len(pairs))
+    if none.any():
+        log.info('%s: %d of %d pairs are dropped: "None"', key, int(none.sum()), len(pairs))
+    return ~(lacking | none)

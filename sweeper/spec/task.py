@@ -13,10 +13,9 @@ one BOS (EOS where the tokenizer has no BOS) in front, so that the first word is
 nothing behind. ``none``: none; the first token is then not scored."""
 
 
-class PerplexitySpec(Strict):
-    """Perplexity over non-overlapping windows of a corpus: exp(mean token NLL)."""
+class WindowsSpec(Strict):
+    """What every task over non-overlapping windows of a corpus says."""
 
-    kind: Literal["perplexity"] = "perplexity"
     corpus: EntryName
     """Name of the corpus, a key of ``corpus``."""
     length: Annotated[int, Field(ge=2)] = 2048
@@ -29,6 +28,55 @@ class PerplexitySpec(Strict):
     keep_tokens: bool = False
     """Keep the surprisal of every token in the table ``tokens``. Only on request: about 6 bytes on
     disk for each token and condition (WikiText-2's test set: 1.8 MB a condition)."""
+
+
+class PerplexitySpec(WindowsSpec):
+    """Perplexity over non-overlapping windows of a corpus: exp(mean token NLL)."""
+
+    kind: Literal["perplexity"] = "perplexity"
+
+
+def _absolute_folder(model: str) -> str:
+    """The name of an installed model stays; a folder becomes absolute for the workers."""
+    return os.path.abspath(os.path.expanduser(model)) if os.sep in model else model
+
+
+SpacyModel = Annotated[Text, AfterValidator(_absolute_folder)]
+"""Name of an installed model of spaCy, or the folder of one (with a separator in it)."""
+
+
+class AutoTagger(Strict):
+    """The model of spaCy where it is installed, HanTa where it is not.
+
+    Which one it is gets logged, noted beside every cell, and is part of the cell's key.
+    """
+
+    kind: Literal["auto"] = "auto"
+    model: SpacyModel = "en_core_web_sm"
+
+
+class SpacyTagger(Strict):
+    """A model of spaCy; its words and its universal tags."""
+
+    kind: Literal["spacy"] = "spacy"
+    model: SpacyModel = "en_core_web_sm"
+
+
+class HantaTagger(Strict):
+    """HanTa's English model on words cut by this project, its tags mapped to universal ones."""
+
+    kind: Literal["hanta"] = "hanta"
+
+
+TaggerSpec = Annotated[AutoTagger | SpacyTagger | HantaTagger, Field(discriminator="kind")]
+
+
+class SurprisalSpec(WindowsSpec):
+    """Surprisal of tokens by the part of speech of the word that each belongs to."""
+
+    kind: Literal["surprisal"] = "surprisal"
+    tagger: TaggerSpec = AutoTagger()
+    """What finds words and their universal parts of speech."""
 
 
 ConfigNames = Annotated[list[Text], Field(min_length=1), Allowed("a list of names")]
@@ -46,7 +94,10 @@ class HubPairs(Strict):
 
 
 class FilePairs(Strict):
-    """Minimal pairs in the columns of a local Parquet, JSONL or CSV file."""
+    """Minimal pairs in the columns of a local Parquet, JSONL or CSV file; other columns are free.
+
+    Pairs whose good or bad sentence is the text "None" are left out, as TSE's protocol wants it.
+    """
 
     kind: Literal["file"] = "file"
     path: FileText
@@ -126,4 +177,6 @@ class LmEvalSpec(Strict):
         return self
 
 
-TaskSpec = Annotated[PerplexitySpec | MinimalPairsSpec | LmEvalSpec, Field(discriminator="kind")]
+TaskSpec = Annotated[
+    PerplexitySpec | SurprisalSpec | MinimalPairsSpec | LmEvalSpec, Field(discriminator="kind")
+]

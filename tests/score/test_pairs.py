@@ -86,10 +86,13 @@ def test_pairs_without_a_sentence_are_dropped_and_counted(tmp_path, caplog):
     rows.loc[1, "good"] = ""
     rows.loc[3, "bad"] = "None"
     source = FilePairs(path=write(rows, tmp_path / "pairs.jsonl"))
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         pairs = load_pairs(spec_of(source, id=None), "suite.s")
     assert pairs["item_id"].tolist() == ["y/1", "x/2"]
-    assert caplog.messages == ["suite.s: 3 of 5 pairs lack a sentence"]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "suite.s: 2 of 5 pairs lack a sentence"),
+        ("INFO", 'suite.s: 1 of 5 pairs are dropped: "None"'),
+    ]
 
 
 def test_a_null_cluster_and_a_number_as_sentence_are_errors(tmp_path):

@@ -15,9 +15,11 @@ from sweeper.score.tasks import FACTS, PREPARE, WithTables, parse_corpus, parse_
 from sweeper.spec.corpus import FileCorpus
 from sweeper.spec.task import FilePairs, MinimalPairsSpec, PerplexitySpec
 
+KINDS = ("perplexity", "surprisal", "minimal_pairs", "lm_eval")
+
 
 def test_every_kind_of_task_is_registered():
-    assert FACTS.keys() == PREPARE.keys() == {"perplexity", "minimal_pairs", "lm_eval"}
+    assert FACTS.keys() == PREPARE.keys() == set(KINDS)
 
 
 BASELINE = Condition(name="baseline", seed=None, operation=None)

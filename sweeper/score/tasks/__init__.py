@@ -6,15 +6,32 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from sweeper.records import TaskFacts
-from sweeper.score.tasks import lm_eval, minimal_pairs, perplexity
-from sweeper.score.tasks.base import PreparedTask, WithTables, Writes
+from sweeper.score.tasks import lm_eval, minimal_pairs, perplexity, surprisal
+from sweeper.score.tasks.base import (
+    PreparedTask,
+    WithSentences,
+    WithTables,
+    WithVersions,
+    Writes,
+)
 from sweeper.spec.corpus import CorpusSpec
 from sweeper.spec.task import TaskSpec
 
-__all__ = ["FACTS", "PREPARE", "PreparedTask", "WithTables", "Writes", "parse_corpus", "parse_task"]
+__all__ = [
+    "FACTS",
+    "PREPARE",
+    "PreparedTask",
+    "WithSentences",
+    "WithTables",
+    "WithVersions",
+    "Writes",
+    "parse_corpus",
+    "parse_task",
+]
 
 FACTS: dict[str, Callable[[Any, CorpusSpec | None], TaskFacts]] = {
     "perplexity": perplexity.facts,
+    "surprisal": surprisal.facts,
     "minimal_pairs": minimal_pairs.facts,
     "lm_eval": lm_eval.facts,
 }
@@ -22,6 +39,7 @@ FACTS: dict[str, Callable[[Any, CorpusSpec | None], TaskFacts]] = {
 
 PREPARE: dict[str, Callable[[Any, int, Any, CorpusSpec | None], PreparedTask]] = {
     "perplexity": perplexity.prepare,
+    "surprisal": surprisal.prepare,
     "minimal_pairs": minimal_pairs.prepare,
     "lm_eval": lm_eval.prepare,
 }

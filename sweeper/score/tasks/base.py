@@ -41,6 +41,15 @@ class WithTables(Protocol):
 
 
 @runtime_checkable
+class WithSentences(Protocol):
+    """A prepared task whose items people can read."""
+
+    def sentences(self) -> pd.DataFrame:
+        """Rows of the table ``texts``, without ``cell_key`` and ``attempt``."""
+        ...
+
+
+@runtime_checkable
 class Writes(Protocol):
     """A prepared task that also makes the model write."""
 
@@ -48,6 +57,16 @@ class Writes(Protocol):
         self, model: "LoadedModel", condition: Condition, scores: Scores, budget: "TokenBudget"
     ) -> Scores:
         """Add what the model writes under a condition, and the values clamped meanwhile."""
+        ...
+
+
+@runtime_checkable
+class WithVersions(Protocol):
+    """A prepared task that used more programs than the model's, which may change a number."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """What they are for -> which they are; kept in the cell's ``versions``."""
         ...
 
 

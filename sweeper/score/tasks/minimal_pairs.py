@@ -62,6 +62,11 @@ class PreparedPairs:
         """Every scored token's surprisal, where the job keeps it."""
         return {} if self.kept is None else self.kept.tables(scores)
 
+    def sentences(self) -> pd.DataFrame:
+        """Both sentences of every pair."""
+        columns = {"good": "text", "bad": "text_bad"}
+        return self.pairs[["item", *columns]].rename(columns=columns)
+
 
 def facts(spec: MinimalPairsSpec, corpus: CorpusSpec | None) -> TaskFacts:
     """Fingerprint, rules and size of a minimal-pair task."""
@@ -103,7 +108,8 @@ def prepare(
                 f"pair {item}: a sentence of {len(row)} tokens; allowed are 2 to {context + 1}"
             )
     starts = _first_differences(rows) if spec.scores == "margins" else None
-    texts, kept = Texts(rows=rows, starts=starts), None
+    relative = starts is not None and not spec.keep_tokens
+    texts, kept = Texts(rows=rows, starts=starts, relative=relative), None
     if spec.keep_tokens:
         items = np.tile(pairs["item"].to_numpy(np.int32), 2)
         members = np.repeat(np.array([0, 1], np.int32), len(pairs))

@@ -6,13 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweeper.errors import UserError
 from sweeper.records import TaskFacts
 from sweeper.score import corpus as corpora
-from sweeper.score.tasks.base import CHARACTERS_PER_TOKEN, total
+from sweeper.score.tasks.base import total
 from sweeper.score.tasks.kept_tokens import KeptTokens, keep_tokens
+from sweeper.score.tasks.windows import (
+    text_of,
+    window_facts,
+    window_names,
+    window_places,
+    window_texts,
+)
 from sweeper.score.texts import Scores, Texts
-from sweeper.score.tokens import window_spans, windows
 from sweeper.spec.corpus import CorpusSpec
 from sweeper.spec.task import PerplexitySpec
 
@@ -29,7 +34,7 @@ class PreparedPerplexity:
 
     def items(self, scores: Scores) -> pd.DataFrame:
         """One row per window: the sum of its token log-probabilities and their number."""
-        names = [f"window{index:05d}" for index in range(len(self.texts.rows))]
+        names = window_names(len(self.texts.rows))
         return pd.DataFrame(
             {
                 "item": np.arange(len(names), dtype=np.int32),
@@ -52,25 +57,8 @@ class PreparedPerplexity:
 
 def facts(spec: PerplexitySpec, corpus: CorpusSpec | None) -> TaskFacts:
     """Fingerprint, rules and size of a perplexity task."""
-    text = corpora.text(_required(corpus))
-    # At most one token per character; the true number needs the tokenizer.
-    count = max(int(len(text) / CHARACTERS_PER_TOKEN / spec.length), 1)
-    num_windows = count if spec.limit is None else min(count, spec.limit)
-    return TaskFacts(
-        identity={
-            "kind": spec.kind,
-            "rules": RULES,
-            "data": corpora.fingerprint_of(text),
-            "length": spec.length,
-            "limit": spec.limit,
-            "prefix": spec.prefix,
-            "keep_tokens": spec.keep_tokens,
-        },
-        positions=float(min(num_windows * spec.length, len(text) / CHARACTERS_PER_TOKEN)),
-        num_items=num_windows,
-        num_clusters=num_windows,
-        has_accuracy=False,
-    )
+    text = text_of(corpus)
+    return window_facts(spec, text, corpora.fingerprint_of(text), spec.kind, {"rules": RULES})
 
 
 def prepare(
@@ -81,19 +69,10 @@ def prepare(
     Raises:
         UserError: the corpus has fewer than two tokens.
     """
-    length = min(spec.length, context)
-    text = corpora.text(_required(corpus))
-    rows = windows(tokenizer, text, length, length, spec.limit, spec.prefix)
-    if not rows:
-        raise UserError(f"corpus {spec.corpus!r} holds no text to measure perplexity on")
-    texts = Texts(rows=rows)
+    text = text_of(corpus)
+    texts = window_texts(tokenizer, context, spec, text)
     if not spec.keep_tokens:
         return PreparedPerplexity(texts, kept=None)
-    places = window_spans(tokenizer, text, length, length, spec.limit, spec.prefix)
-    return PreparedPerplexity(texts, keep_tokens(texts, range(len(rows)), [0] * len(rows), places))
-
-
-def _required(corpus: CorpusSpec | None) -> CorpusSpec:
-    if corpus is None:
-        raise ValueError("perplexity needs a corpus")
-    return corpus
+    places = window_places(tokenizer, context, spec, text)
+    count = len(texts.rows)
+    return PreparedPerplexity(texts, keep_tokens(texts, range(count), [0] * count, places))
