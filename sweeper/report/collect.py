@@ -1,10 +1,13 @@
 """Gather from a store what a report is made from."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
+from sweeper.records import Checkpoint
+from sweeper.report.collect_examples import collect_examples
 from sweeper.report.data import CHECKPOINT, ReportData
 from sweeper.store import RunFolder, Store
 
@@ -15,6 +18,7 @@ def collect(
     estimates: pd.DataFrame,
     levels: pd.DataFrame,
     seed_effects: pd.DataFrame,
+    contrasts: pd.DataFrame | None = None,
 ) -> ReportData:
     """Put together the data of a run's report.
 
@@ -24,18 +28,29 @@ def collect(
         estimates: effects (``aggregate.estimate``).
         levels: values under each condition (``aggregate.levels``).
         seed_effects: effect of every single seed (``aggregate.seed_effects``).
+        contrasts: the job's contrasts, where it has any.
     """
     manifest: pd.DataFrame = folder.read_manifest().to_pandas()
+    checkpoints = folder.read_checkpoints()
+    examples, example_tokens = collect_examples(store, manifest)
     return ReportData(
         estimates=estimates,
         levels=levels,
-        seed_effects=seed_effects,
-        neurons=_census(store, manifest),
+        neurons=_of_kind(store, "neurons", manifest, "census"),
         selected=_selected(store, manifest),
         cells=_rows(store, "cells", manifest["cell_key"]),
         manifest=manifest,
         job=json.loads(folder.read_job()),
-        origins={checkpoint.model: checkpoint.origin for checkpoint in folder.read_checkpoints()},
+        origins={checkpoint.model: checkpoint.origin for checkpoint in checkpoints},
+        checkpoints=_shapes(checkpoints),
+        seed_effects=seed_effects,
+        contrasts=pd.DataFrame() if contrasts is None else contrasts,
+        matches=_of_kind(store, "matches", manifest, "match", ["condition", "matched_to"]),
+        balance=_balance(store, manifest),
+        neuron_pairs=_of_kind(store, "neuron_pairs", manifest, "profile"),
+        neuron_tokens=_of_kind(store, "neuron_tokens", manifest, "profile"),
+        examples=examples,
+        example_tokens=example_tokens,
     )
 
 
@@ -44,15 +59,31 @@ def _rows(store: Store, table: str, keys: Iterable[str]) -> pd.DataFrame:
     return rows
 
 
-def _census(store: Store, manifest: pd.DataFrame) -> pd.DataFrame:
-    """The censuses' rows with the job's names of model and revision."""
-    names = manifest.loc[manifest["kind"] == "census", ["cell_key", *CHECKPOINT]]
-    return _rows(store, "neurons", names["cell_key"]).merge(names, on="cell_key")
+def _of_kind(
+    store: Store, table: str, manifest: pd.DataFrame, kind: str, names: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Rows of all cells of a kind with the job's names of model, revision and what is asked for."""
+    cells = manifest.loc[manifest["kind"] == kind, ["cell_key", *CHECKPOINT, *names]]
+    return _rows(store, table, cells["cell_key"]).merge(cells, on="cell_key")
+
+
+def _balance(store: Store, manifest: pd.DataFrame) -> pd.DataFrame:
+    """How like their targets the matched sets are; the cell key is the condition key."""
+    matched = manifest[manifest["matched_to"].notna() & manifest["condition_key"].notna()]
+    names = matched[["condition_key", *CHECKPOINT, "condition", "matched_to"]].drop_duplicates()
+    return _rows(store, "balance", names["condition_key"]).merge(names, on="condition_key")
+
+
+def _shapes(checkpoints: Iterable[Checkpoint]) -> pd.DataFrame:
+    columns = [*CHECKPOINT, "num_layers", "num_neurons", "num_parameters"]
+    return pd.DataFrame([asdict(checkpoint) for checkpoint in checkpoints]).reindex(columns=columns)
 
 
 def _selected(store: Store, manifest: pd.DataFrame) -> pd.DataFrame:
-    """One row per clamped neuron of the conditions that are not drawn at random."""
-    chosen = manifest[manifest["seed"].isna() & manifest["operation"].notna()]
+    """One row per clamped neuron of the sets that are neither random nor of groups of layers."""
+    chosen = manifest[
+        manifest["seed"].isna() & manifest["operation"].notna() & manifest["first_layer"].isna()
+    ]
     names = chosen[["condition_key", *CHECKPOINT, "condition", "seed"]].drop_duplicates()
     sets = _rows(store, "conditions", names["condition_key"])[["condition_key", "layer", "neurons"]]
     exploded = sets.explode("neurons").rename(columns={"neurons": "neuron"})

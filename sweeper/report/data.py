@@ -8,19 +8,47 @@ from typing import Any
 import pandas as pd
 
 from sweeper.aggregate.levels import Level
-from sweeper.records import Estimate
+from sweeper.records import ContrastEstimate, Estimate
 
 CHECKPOINT = ["model", "revision"]
 ESTIMATE_COLUMNS = [item.name for item in fields(Estimate)]
 LEVEL_COLUMNS = [item.name for item in fields(Level)]
 SEED_COLUMNS = [*CHECKPOINT, "task", "metric", "group", "condition", "seed", "effect"]
+CONTRAST_COLUMNS = [item.name for item in fields(ContrastEstimate)]
 ALL_ITEMS = "all"
 """Name of the group that holds every item of a task."""
+MAX_CHECKPOINTS = 6
+"""Most checkpoints in figures and examples; the tables have all of them."""
 
 
 def complete(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Give a frame without rows the columns that readers of it name."""
-    return frame.reindex(columns=columns) if frame.empty else frame
+    """Give a frame the columns that readers of it name.
+
+    Those that are not there (no rows, or rows of an older version) hold nothing but NaN.
+    """
+    if frame.empty:
+        return frame.reindex(columns=columns)
+    return frame.reindex(columns=[*frame.columns, *(c for c in columns if c not in frame.columns)])
+
+
+def with_family(frame: pd.DataFrame) -> pd.DataFrame:
+    """Fill in the family where it is not noted: a condition is then its own."""
+    return frame.assign(family=frame["family"].where(frame["family"].notna(), frame["condition"]))
+
+
+def swept(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of conditions that are repeated for groups of layers."""
+    return frame[frame["first_layer"].notna()]
+
+
+def unswept(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of conditions that stand for themselves."""
+    return frame[frame["first_layer"].isna()]
+
+
+def layers_name(first: int, last: int) -> str:
+    """A group of layers, for people."""
+    return str(first) if first == last else f"{first}–{last}"
 
 
 def checkpoint_name(model: str, revision: str) -> str:
@@ -28,10 +56,32 @@ def checkpoint_name(model: str, revision: str) -> str:
     return f"{model} @ {revision}"
 
 
+def first_checkpoints(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
+    """The checkpoints to draw, and a note when there are more."""
+    pairs = frame[CHECKPOINT].drop_duplicates().itertuples(index=False)
+    found = [(str(model), str(revision)) for model, revision in pairs]
+    if len(found) <= MAX_CHECKPOINTS:
+        return found, ""
+    note = f" The first {MAX_CHECKPOINTS} of {len(found)} checkpoints are drawn; the tables"
+    return found[:MAX_CHECKPOINTS], f"{note} have all of them."
+
+
+def of_checkpoints(frame: pd.DataFrame, checkpoints: list[tuple[str, str]]) -> pd.DataFrame:
+    """Rows of these checkpoints."""
+    keep = pd.Series(False, index=frame.index)
+    for model, revision in checkpoints:
+        keep |= (frame["model"] == model) & (frame["revision"] == revision)
+    return frame[keep]
+
+
 def random_conditions(estimates: pd.DataFrame) -> list[str]:
-    """Conditions whose neurons are drawn at random, in order of appearance."""
+    """Families of conditions whose neurons are drawn at random, in order of appearance."""
     drawn = estimates[estimates["num_seeds"].astype(float) > 0]
-    return [str(name) for name in drawn["condition"].unique()]
+    return [str(name) for name in drawn["family"].unique()]
+
+
+def _nothing() -> pd.DataFrame:
+    return pd.DataFrame()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +104,33 @@ class ReportData:
     """The validated job as JSON types."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """Model -> where its weights came from."""
-    seed_effects: pd.DataFrame = field(default_factory=pd.DataFrame)
+    checkpoints: pd.DataFrame = field(default_factory=_nothing)
+    """model, revision, num_layers, num_neurons (of a layer), num_parameters (0: not noted)."""
+    seed_effects: pd.DataFrame = field(default_factory=_nothing)
     """Effect of every single seed of the random conditions (``SEED_COLUMNS``)."""
+    contrasts: pd.DataFrame = field(default_factory=_nothing)
+    """The job's contrasts, part by part: the fields of
+    :class:`sweeper.records.ContrastEstimate`."""
+    matches: pd.DataFrame = field(default_factory=_nothing)
+    """Table ``matches`` with model, revision, condition and matched_to."""
+    balance: pd.DataFrame = field(default_factory=_nothing)
+    """Table ``balance`` with model, revision, condition and matched_to."""
+    neuron_pairs: pd.DataFrame = field(default_factory=_nothing)
+    """Table ``neuron_pairs`` with model and revision."""
+    neuron_tokens: pd.DataFrame = field(default_factory=_nothing)
+    """Table ``neuron_tokens`` with model and revision."""
+    examples: pd.DataFrame = field(default_factory=_nothing)
+    """Single pairs most changed by a clamp (``collect_examples.EXAMPLE_COLUMNS``)."""
+    example_tokens: pd.DataFrame = field(default_factory=_nothing)
+    """Their tokens, where the job keeps them (``collect_examples.TOKEN_COLUMNS``)."""
     written_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def confidence(self) -> float:
         """Confidence of all intervals."""
         return float(self.job.get("statistics", {}).get("confidence", 0.95))
+
+    @property
+    def percent(self) -> str:
+        """Confidence of all intervals, for people."""
+        return f"{100 * self.confidence:g} %"

@@ -4,6 +4,15 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from sweeper.report.data import (
+    CHECKPOINT,
+    ReportData,
+    checkpoint_name,
+    complete,
+    first_checkpoints,
+    of_checkpoints,
+)
+from sweeper.report.figure import Figure
 from sweeper.report.theme import RIBBON, Chart, Palette
 
 MAX_MARKED = 1000
@@ -11,6 +20,33 @@ MAX_MARKED = 1000
 QUANTILES = {"low": 0.01, "first": 0.25, "median": 0.5, "third": 0.75, "high": 0.99}
 GOLDEN = 0.6180339887498949
 """Its multiples spread evenly over (0, 1), which makes jitter that is the same every time."""
+
+
+def figures(data: ReportData, palette: Palette) -> list[Figure]:
+    """WD by layer of each of the first checkpoints."""
+    neurons = complete(data.neurons, [*CHECKPOINT, "layer", "neuron", "wd"])
+    selected = complete(data.selected, [*CHECKPOINT, "condition", "layer", "neuron"])
+    shown, left_out = first_checkpoints(neurons)
+    found = []
+    for number, pair in enumerate(shown):
+        name = checkpoint_name(*pair)
+        rows = of_checkpoints(neurons, [pair])
+        chart, note = census_chart(rows, of_checkpoints(selected, [pair]), name, palette)
+        if chart is None:
+            continue
+        caption = (
+            f"Census of {len(rows):,} neurons. Pale bar: 1 to 99 % of a "
+            f"layer's neurons. Darker bar: quartiles. Line: median. Points: neurons selected by a "
+            f"condition. {note}{left_out}"
+        )
+        figure = Figure(
+            name=f"wd_by_layer_{number + 1}",
+            title=f"Wasserstein distance by layer: {name}",
+            caption=caption.strip(),
+            chart=chart,
+        )
+        found.append(figure)
+    return found
 
 
 def layer_quantiles(neurons: pd.DataFrame) -> pd.DataFrame:

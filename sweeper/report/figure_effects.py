@@ -1,8 +1,7 @@
 """Figures of effects: by condition, and by phenomenon."""
 
-from collections.abc import Collection, Sequence
-
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from sweeper.report.data import (
@@ -10,13 +9,19 @@ from sweeper.report.data import (
     CHECKPOINT,
     ESTIMATE_COLUMNS,
     SEED_COLUMNS,
+    ReportData,
     checkpoint_name,
     complete,
+    first_checkpoints,
+    of_checkpoints,
+    unswept,
 )
+from sweeper.report.figure import Figure
+from sweeper.report.figure_groups import grouped_chart, sorted_groups
 from sweeper.report.numbers import exponential, metric_name
 from sweeper.report.theme import Chart, Palette
 
-ENDS = ("cluster_low", "cluster_high", "seed_low", "seed_high")
+ENDS = ("low", "high", "seed_low", "seed_high")
 UNITS = {
     "accuracy": "effect on accuracy (percentage points)",
     "nll": "perplexity relative to the baseline (factor)",
@@ -24,6 +29,75 @@ UNITS = {
 }
 LOG_ABOVE = 5.0
 """A factor on perplexity beyond this asks for a logarithmic axis."""
+INTERVALS = (
+    "Line: {percent} interval, cluster-robust over items; for random controls with two or more "
+    "seeds over items and seeds"
+)
+
+
+def figures(data: ReportData, palette: Palette) -> list[Figure]:
+    """Effects by condition over all items, and by phenomenon for each of the first checkpoints.
+
+    Conditions that are repeated for groups of layers have figures of their own.
+    """
+    estimates = unswept(complete(data.estimates, ESTIMATE_COLUMNS))
+    shown, note = first_checkpoints(estimates)
+    drawn = of_checkpoints(estimates, shown)
+    return [*_effects(data, drawn, shown, note, palette), *_phenomena(data, drawn, note, palette)]
+
+
+def _effects(
+    data: ReportData,
+    estimates: pd.DataFrame,
+    checkpoints: list[tuple[str, str]],
+    note: str,
+    palette: Palette,
+) -> list[Figure]:
+    seeds = of_checkpoints(complete(data.seed_effects, SEED_COLUMNS), checkpoints)
+    seeds = seeds[seeds["condition"].isin(estimates["condition"])]
+    chart = effect_chart(estimates, seeds, palette)
+    if chart is None:
+        return []
+    dots = "" if seeds.empty else " Small dots: single seeds."
+    caption = (
+        f"Effect against the baseline of the same model, all items. "
+        f"{INTERVALS.format(percent=data.percent)}. Wide pale bar: {data.percent} t interval over "
+        f"the seeds alone.{dots} Grey: random controls. Dashed: no effect.{note}"
+    )
+    title = "Effect by condition"
+    return [Figure(name="effects", title=title, caption=caption, chart=chart)]
+
+
+def _phenomena(
+    data: ReportData, estimates: pd.DataFrame, note: str, palette: Palette
+) -> list[Figure]:
+    found = []
+    for number, pair in enumerate(first_checkpoints(estimates)[0]):
+        chart = phenomenon_chart(of_checkpoints(estimates, [pair]), palette)
+        if chart is None:
+            continue
+        caption = (
+            f"Points: effect against the baseline. {INTERVALS.format(percent=data.percent)}; a "
+            "phenomenon with one cluster has none. Sorted by the first condition that is not "
+            f"random.{note}"
+        )
+        figure = Figure(
+            name=f"phenomena_{number + 1}",
+            title=f"Effect by phenomenon: {checkpoint_name(*pair)}",
+            caption=caption,
+            chart=chart,
+        )
+        found.append(figure)
+    return found
+
+
+def with_interval(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add ``low`` and ``high``: over seeds and clusters where both vary, else over clusters."""
+    both = rows[["two_way_low", "two_way_high"]].astype(float)
+    alone = rows[["cluster_low", "cluster_high"]].astype(float)
+    varies = (rows["num_seeds"].astype(float) > 1) & both.notna().all(axis=1)
+    ends = np.where(varies.to_numpy()[:, None], both.to_numpy(), alone.to_numpy())
+    return rows.assign(low=ends[:, 0], high=ends[:, 1])
 
 
 def effect_chart(
@@ -50,10 +124,13 @@ def effect_chart(
         dots = seeds[(seeds["task"] == task) & (seeds["metric"] == metric)]
         marks = _marks(rows, dots, str(metric))
         panels.append(_effect_panel(marks, (str(task), str(metric)), palette))
-    return alt.concat(*panels, columns=2, spacing={"row": 30, "column": 30})
+    joined = alt.concat(*panels, columns=2, spacing={"row": 30, "column": 30})
+    # A shared scale would give the conditions of one panel the colours of another's.
+    separate: Chart = joined.resolve_scale(color="independent", shape="independent")
+    return separate
 
 
-def _shown(values: pd.Series, metric: str) -> list[float]:
+def shown_effects(values: pd.Series, metric: str) -> list[float]:
     """Effects in the unit of the axis: points, factor, or the metric's own."""
     numbers = [float(value) for value in values.astype(float)]
     if metric == "nll":
@@ -61,13 +138,19 @@ def _shown(values: pd.Series, metric: str) -> list[float]:
     return [100 * value for value in numbers] if metric == "accuracy" else numbers
 
 
+def effect_title(metric: str) -> str:
+    """Title of an axis of effects."""
+    return UNITS.get(metric, f"effect on {metric_name(metric)}")
+
+
 def _marks(rows: pd.DataFrame, dots: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per thing to draw: ``mark`` is "mean" (with interval ends) or "seed"."""
     means = rows[[*CHECKPOINT, "condition", "group"]].assign(mark="mean")
+    rows = with_interval(rows)
     for column in ("effect", *ENDS):
-        means[column] = _shown(rows[column], metric)
+        means[column] = shown_effects(rows[column], metric)
     seeds = dots[[*CHECKPOINT, "condition", "group"]].assign(mark="seed")
-    seeds["effect"] = _shown(dots["effect"], metric)
+    seeds["effect"] = shown_effects(dots["effect"], metric)
     both = pd.concat([means, seeds], ignore_index=True) if len(seeds) else means
     both["checkpoint"] = [
         checkpoint_name(model, revision)
@@ -78,7 +161,7 @@ def _marks(rows: pd.DataFrame, dots: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _x(field: str, metric: str, marks: pd.DataFrame) -> alt.X:
-    title = UNITS.get(metric, f"effect on {metric_name(metric)}")
+    title = effect_title(metric)
     if metric != "nll":
         return alt.X(f"{field}:Q", title=title, scale=alt.Scale(zero=False))
     # Vega-Lite takes one axis type for all layers, so every layer must decide alike.
@@ -98,9 +181,12 @@ def _effect_panel(marks: pd.DataFrame, panel: tuple[str, str], palette: Palette)
     mean = base.transform_filter("datum.mark == 'mean'")
     bars = [
         mean.mark_rule(strokeWidth=width, opacity=opacity).encode(
-            x=_x(f"{kind}_low", metric, marks), x2=f"{kind}_high:Q", color=tint
+            x=_x(low, metric, marks), x2=f"{high}:Q", color=tint
         )
-        for kind, width, opacity in (("seed", 7.0, 0.3), ("cluster", 2.0, 1.0))
+        for low, high, width, opacity in (
+            ("seed_low", "seed_high", 7.0, 0.3),
+            ("low", "high", 2.0, 1.0),
+        )
     ]
     zero = alt.Chart().mark_rule(strokeDash=[4, 3], color="#555555")
     layers = [
@@ -129,7 +215,7 @@ def phenomenon_chart(estimates: pd.DataFrame, palette: Palette) -> Chart | None:
     """Effect by phenomenon for the conditions of one checkpoint, one panel per task.
 
     Phenomena are sorted by the effect of the first condition that is not random. A task that has
-    accuracy shows that alone, others every metric.
+    accuracy shows that alone, others every metric; parts of speech are left to their own figure.
 
     Args:
         estimates: of one model and revision, fields of :class:`sweeper.records.Estimate`.
@@ -140,56 +226,26 @@ def phenomenon_chart(estimates: pd.DataFrame, palette: Palette) -> Chart | None:
     """
     frame = complete(estimates, ESTIMATE_COLUMNS)
     grouped = frame[frame["group"] != ALL_ITEMS]
-    if grouped.empty:
-        return None
     shown = [
         ((str(task), str(metric)), rows)
         for task, of_task in grouped.groupby("task", sort=False)
+        if of_task["group"].nunique() > 1
         for metric, rows in of_task.groupby("metric", sort=False)
-        if metric == "accuracy" or "accuracy" not in set(of_task["metric"])
+        if metric == "accuracy" or not {"accuracy", "shifted"} & set(of_task["metric"])
     ]
+    if not shown:
+        return None
     width = 520 if len(shown) == 1 else 320
-    panels = [_phenomenon_panel(rows, panel, palette, width) for panel, rows in shown]
+    names = palette.order(pd.concat([rows for _, rows in shown])["condition"])
+    panels = [_phenomenon_panel(rows, panel, palette, names, width) for panel, rows in shown]
     return alt.concat(*panels, columns=2, spacing={"row": 30, "column": 30})
 
 
 def _phenomenon_panel(
-    rows: pd.DataFrame, panel: tuple[str, str], palette: Palette, width: int
+    rows: pd.DataFrame, panel: tuple[str, str], palette: Palette, names: list[str], width: int
 ) -> Chart:
     task, metric = panel
-    conditions = palette.order(rows["condition"])
-    colour, shape = palette.scales(conditions)
     marks = _marks(rows, pd.DataFrame(columns=SEED_COLUMNS), metric)
-    order = _sorted_groups(marks, conditions, palette.random)
-    legend = alt.Legend(title=None)
-    tint = alt.Color("condition:N", scale=colour, legend=legend)
-    base = alt.Chart().encode(
-        y=alt.Y("group:N", sort=order, title=None, axis=alt.Axis(grid=True, tickBand="extent")),
-        yOffset=alt.YOffset("condition:N", sort=conditions, scale=alt.Scale(domain=conditions)),
-        color=tint,
-    )
-    zero = alt.Chart().mark_rule(strokeDash=[4, 3], color="#555555")
-    bars = base.mark_rule(strokeWidth=2).encode(
-        x=_x("cluster_low", metric, marks), x2="cluster_high:Q"
-    )
-    points = base.mark_point(size=45, filled=True, opacity=1).encode(
-        x=_x("effect", metric, marks),
-        shape=alt.Shape("condition:N", scale=shape, legend=legend),
-    )
-    return alt.layer(
-        zero.encode(x=_x("mean(reference)", metric, marks)), bars, points, data=marks
-    ).properties(
-        width=width,
-        height=alt.Step(13),
-        title=f"{task}: {metric_name(metric)}",
-    )
-
-
-def _sorted_groups(
-    marks: pd.DataFrame, conditions: Sequence[str], random: Collection[str]
-) -> list[str]:
-    lead = next((name for name in conditions if name not in random), conditions[0])
-    groups = [str(name) for name in marks["group"].unique()]
-    effects = marks[marks["condition"] == lead].set_index("group")["effect"].astype(float)
-    known = {str(name): value for name, value in effects.dropna().items()}
-    return sorted(groups, key=lambda name: (name not in known, known.get(name, 0.0), name))
+    order = sorted_groups(marks, palette.order(marks["condition"]), palette.random)
+    chart = grouped_chart(marks, order, names, palette, lambda field: _x(field, metric, marks))
+    return chart.properties(width=width, title=f"{task}: {metric_name(metric)}")

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sweeper.report import facts, numbers, words
+from sweeper.report.all_tables import layer_effect_rows
 from sweeper.report.data import (
     ALL_ITEMS,
     CHECKPOINT,
@@ -18,20 +19,37 @@ from sweeper.report.data import (
     ReportData,
     checkpoint_name,
     complete,
+    unswept,
 )
-from sweeper.report.figures import Figure
+from sweeper.report.examples import example_groups, script
+from sweeper.report.figure import Figure
+from sweeper.report.study_tables import (
+    balance_tables,
+    contrast_tables,
+    match_tables,
+    neuron_tables,
+    verdicts,
+)
 from sweeper.report.tables import baseline_rows, effect_rows
+from sweeper.report.text_table import NBSP, TEXT_COLUMNS, TextTable
 
 MAX_FAILURES = 100
 """Most failed cells listed on the page."""
 EFFECT = "effect with cluster interval"
 HEADLINE = [
-    *("condition", "baseline", "value", EFFECT, "bootstrap interval", "seed interval"),
-    *("p", "items", "clusters", "seeds"),
+    *("condition", "baseline", "value", EFFECT, "bootstrap interval", "two-way interval"),
+    *("p Holm", "p", "items", "clusters", "seeds"),
 ]
-NBSP = "\u00a0"
+LAYERED = [
+    *("condition", "baseline", "value", EFFECT, "simultaneous band", "p Holm"),
+    *("items", "clusters", "seeds"),
+]
 TWO_LINES = {"p", "value", EFFECT}
-TEXT_COLUMNS = {*CHECKPOINT, "task", "group", "condition", "error", "text", "metric"}
+CONTRASTED = [*CHECKPOINT, "contrast", "metric", "target", "control"]
+MATCHED = [*CHECKPOINT, "condition", "matched to"]
+"""Columns by which a table is cut on the page; their values are the captions."""
+MAX_OPEN = 40
+"""Longest table that is not folded away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +64,11 @@ class HtmlTable:
         """Class of a column: text reads from the left, and some numbers come in two lines."""
         column = self.columns[index]
         return "text" if column in TEXT_COLUMNS else "lines" if column in TWO_LINES else "number"
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the page folds it away."""
+        return len(self.rows) > MAX_OPEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +95,7 @@ def render(data: ReportData, figures: Sequence[tuple[Figure, str]]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    context = _run(data) | _results(data) | _cells(data)
+    context = _run(data) | _results(data) | _study(data) | _cells(data)
     shown = [_inline(figure, svg) for figure, svg in figures]
     return environment.get_template("template.html").render(**context, figures=shown)
 
@@ -98,25 +121,69 @@ def _run(data: ReportData) -> dict[str, Any]:
         "census": words.census(data.job),
         "origins": origins,
         "job": yaml.safe_dump(dict(data.job), sort_keys=False, allow_unicode=True),
-        "percent": f"{100 * data.confidence:g} %",
+        "percent": data.percent,
     }
 
 
 def _results(data: ReportData) -> dict[str, Any]:
-    estimates = complete(data.estimates, ESTIMATE_COLUMNS)
+    estimates = unswept(complete(data.estimates, ESTIMATE_COLUMNS))
     baselines = baseline_rows(data.levels)
-    effects = effect_rows(estimates)
-    effects[EFFECT] = [
-        f"{_unbroken(effect)}\n{_unbroken(interval)}"
-        for effect, interval in effects[["effect", "cluster interval"]].itertuples(index=False)
-    ]
-    effects["p"] = [_unbroken(text).replace(f"{NBSP}(", "\n(") for text in effects["p"]]
+    effects = _in_lines(effect_rows(estimates))
     whole = pd.concat([_baseline_text(baselines), effects[effects["group"] == ALL_ITEMS]])
     grouped = effects[effects["group"] != ALL_ITEMS].sort_values("group", kind="stable")
+    layers = _in_lines(layer_effect_rows(data))
     return {
         "headline": _tables_by_panel(whole, HEADLINE),
         "groups": _tables_by_panel(grouped, ["group", *HEADLINE]),
+        "layers": _tables_by_panel(layers[layers["group"] == ALL_ITEMS], LAYERED),
     }
+
+
+def _in_lines(effects: pd.DataFrame) -> pd.DataFrame:
+    """Put an effect above its interval, and a p-value above its floor."""
+    pairs = effects[["effect", "cluster interval"]].itertuples(index=False)
+    both = [f"{_unbroken(effect)}\n{_unbroken(interval)}" for effect, interval in pairs]
+    p = [_unbroken(text).replace(f"{NBSP}(", "\n(") for text in effects["p"]]
+    return effects.assign(**{EFFECT: both, "p": p})
+
+
+def _study(data: ReportData) -> dict[str, Any]:
+    """Contrasts, matched controls, single neurons and single examples."""
+    groups = example_groups(data)
+    text, digest = script() if groups else ("", "")
+    return {
+        "verdicts": verdicts(data),
+        "contrasts": _split(contrast_tables(data), CONTRASTED),
+        "controls": _split([*match_tables(data), *balance_tables(data)], MATCHED),
+        "neurons": _split(neuron_tables(data), CHECKPOINT),
+        "examples": groups,
+        "script": Markup(text),
+        "script_hash": digest,
+    }
+
+
+def _split(tables: Sequence[TextTable], by: Sequence[str]) -> list[tuple[list[HtmlTable], str]]:
+    """Tables for the page, each with its note and cut into one for each value of some columns."""
+    return [
+        (
+            [
+                HtmlTable(
+                    caption=_caption(table.title, *map(str, names)),
+                    columns=[column for column in table.frame.columns if column not in by],
+                    rows=rows.drop(columns=list(by)).to_numpy().tolist(),
+                )
+                for names, rows in table.frame.groupby(list(by), sort=False)
+            ],
+            table.note,
+        )
+        for table in tables
+    ]
+
+
+def _caption(title: str, model: str, revision: str, *names: str) -> str:
+    return " — ".join(
+        [f"{title}: {', '.join(names)}" if names else title, checkpoint_name(model, revision)]
+    )
 
 
 def _baseline_text(baselines: pd.DataFrame) -> pd.DataFrame:

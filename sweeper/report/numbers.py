@@ -9,7 +9,12 @@ DASH = "–"
 MINUS = "−"
 LARGEST_EXPONENT = 700.0
 """exp() of more overflows a float."""
-METRIC_NAMES = {"nll": "perplexity", "accuracy": "accuracy", "margin": "margin"}
+METRIC_NAMES = {
+    "nll": "perplexity",
+    "accuracy": "accuracy",
+    "margin": "margin",
+    "shifted": "surprisal minus overall change",
+}
 """How a metric of the estimates is called where people read; others keep their own name."""
 
 
@@ -98,6 +103,18 @@ def p_value(p: object, floor: object) -> str:
     return f"{p:.2g} (floor {smallest})"
 
 
+def probability(p: object) -> str:
+    """A p-value with two digits."""
+    if is_missing(p):
+        return DASH
+    return "< 1e-16" if float(p) < 1e-16 else f"{p:.2g}"  # type: ignore[arg-type]
+
+
+def yes_or_no(value: object) -> str:
+    """A truth value as a word."""
+    return DASH if is_missing(value) else "yes" if value else "no"
+
+
 def count(value: object) -> str:
     """A whole number with thousands separators."""
     return DASH if is_missing(value) else f"{int(value):,}"  # type: ignore[call-overload]
@@ -113,6 +130,29 @@ def tiny(value: object) -> str:
     if is_missing(value):
         return DASH
     return "0" if value == 0 else f"{value:.1e}"
+
+
+def fixed(value: object, digits: int, signed: bool = False) -> str:
+    """A number with so many digits behind the point."""
+    if is_missing(value):
+        return DASH
+    number = round(float(value), digits) + 0.0  # type: ignore[arg-type]
+    return _signed(f"{number:+.{digits}f}" if signed else f"{number:.{digits}f}")
+
+
+def share(value: object) -> str:
+    """A share in percent, with three digits."""
+    if is_missing(value):
+        return DASH
+    return f"{100 * float(value):.3g} %"  # type: ignore[arg-type]
+
+
+def parameters(value: int) -> str:
+    """A number of parameters: 135M, 1.3B."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= 0.9995 * size:
+            return f"{value / size:.3g}{unit}"
+    return str(value)
 
 
 def duration(seconds: float) -> str:

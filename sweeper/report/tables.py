@@ -1,4 +1,4 @@
-"""Tables of effects: for the terminal, for Markdown, and as rows of text for the page."""
+"""Tables of effects: for the terminal, and as rows of text for files and the page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.report import numbers
-from sweeper.report.data import ALL_ITEMS, CHECKPOINT, ESTIMATE_COLUMNS, LEVEL_COLUMNS, complete
+from sweeper.report.data import (
+    ALL_ITEMS,
+    CHECKPOINT,
+    ESTIMATE_COLUMNS,
+    LEVEL_COLUMNS,
+    complete,
+    unswept,
+)
 
 PANEL = [*CHECKPOINT, "task", "metric"]
 """What has a baseline of its own."""
@@ -50,7 +57,10 @@ def _effect_row(row: dict[Any, Any]) -> dict[str, str]:
         "cluster interval": interval("cluster"),
         "bootstrap interval": interval("bootstrap"),
         "seed interval": interval("seed"),
+        "two-way interval": interval("two_way"),
         "p": numbers.p_value(row["p_random"], row["p_floor"]),
+        "p cluster": numbers.probability(row["p_cluster"]),
+        "p Holm": numbers.probability(row["p_holm"]),
         "items": numbers.count(row["num_items"]),
         "clusters": numbers.count(row["num_clusters"]),
         "seeds": numbers.seeds(row["num_seeds"]),
@@ -92,12 +102,16 @@ def terminal_table(
         levels: columns are the fields of :class:`sweeper.aggregate.levels.Level`.
         confidence: of the intervals, for the heading.
     """
-    estimates = complete(estimates, ESTIMATE_COLUMNS)
+    frame = complete(estimates, ESTIMATE_COLUMNS)
+    estimates = unswept(frame)
     baselines = baseline_rows(levels)
-    tables = [
+    tables: list[RenderableType] = [
         _panel_table(panel, in_panel(estimates, panel), in_panel(baselines, panel), confidence)
         for panel in panels(estimates, levels)
     ]
+    left_out = len(frame) - len(estimates)
+    if left_out:
+        tables.append(Text(f"Effects of groups of layers: {left_out}, in the report.", "dim"))
     return Group(*tables) if tables else Text("No estimates yet.")
 
 
@@ -153,22 +167,3 @@ def _intervals(words: Mapping[Any, str], drawn: bool) -> str:
 def _sizes(row: pd.Series) -> str:
     items, clusters = numbers.count(row["num_items"]), numbers.count(row["num_clusters"])
     return f"{items} items in {clusters} clusters"
-
-
-def markdown_table(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table; names from data cannot break or inject into it."""
-    head = "| " + " | ".join(_markdown_cell(name) for name in frame.columns) + " |"
-    rule = "|" + " --- |" * len(frame.columns)
-    rows = [
-        "| " + " | ".join(_markdown_cell(value) for value in row) + " |"
-        for row in frame.itertuples(index=False)
-    ]
-    return "\n".join([head, rule, *rows]) + "\n"
-
-
-def _markdown_cell(value: object) -> str:
-    text = numbers.DASH if numbers.is_missing(value) else str(value)
-    # Markdown passes HTML through, so angle brackets must not reach it.
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = text.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`")
-    return " ".join(text.split())

@@ -6,13 +6,28 @@ from typing import Any
 
 import altair as alt
 
-Chart = alt.ConcatChart | alt.LayerChart | alt.FacetChart
+Chart = (
+    alt.Chart
+    | alt.ConcatChart
+    | alt.HConcatChart
+    | alt.VConcatChart
+    | alt.LayerChart
+    | alt.FacetChart
+)
 
 # Okabe and Ito's palette, told apart with any colour vision; without the grey, which means random.
 TARGET_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TARGET_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross")
 RANDOM_COLOURS = ("#767676", "#A3A3A3")
 RANDOM_SHAPES = ("triangle-down", "triangle-left", "triangle-right")
+SIGN_COLOURS = {
+    "negative-negative": "#0072B2",
+    "positive-negative": "#E69F00",
+    "positive-positive": "#D55E00",
+}
+"""Signs of a neuron's pre-activations of two tokens."""
+DIVERGING = ("#2A5A8C", "#8DB4D6", "#F5F5F5", "#F0B27A", "#A8500C")
+"""Below zero, around it, and above: blue and orange, told apart with any colour vision."""
 INK = "#222222"
 GRID = "#E4E4E4"
 RIBBON = "#9DB7CF"
@@ -57,6 +72,8 @@ class Palette:
     """All conditions in the job's order, without the baseline."""
     random: frozenset[str]
     """Those drawn at random: they are grey."""
+    swept: frozenset[str] = frozenset()
+    """Those repeated for groups of layers: in figures of their own, so colours begin again."""
 
     def order(self, names: Iterable[object]) -> list[str]:
         """The distinct names among the conditions, in the job's order."""
@@ -74,8 +91,12 @@ class Palette:
         return alt.Scale(domain=domain, range=colours), alt.Scale(domain=domain, range=shapes)
 
     def _style(self, name: str) -> tuple[str, str]:
-        drawn = name in self.random
-        alike = [other for other in self.conditions if (other in self.random) == drawn]
+        drawn, swept = name in self.random, name in self.swept
+        alike = [
+            other
+            for other in self.conditions
+            if (other in self.random) == drawn and (other in self.swept) == swept
+        ]
         place = alike.index(name)
         if drawn:
             return RANDOM_COLOURS[place % len(RANDOM_COLOURS)], RANDOM_SHAPES[

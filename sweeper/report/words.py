@@ -9,6 +9,21 @@ OPERATIONS = {
     "negative_clamp": "negative clamp (pre-activations below 0 become 0)",
     "positive_clamp": "positive clamp (pre-activations above 0 become 0)",
     "zero": "pre-activations set to 0",
+    "mean": "pre-activations set to the neuron's mean in the census",
+    "set": "pre-activations set to a number",
+    "sign_flip": "sign flip (the absolute value of the activation)",
+    "positive_relu": "positive ReLU (above 0 the pre-activation itself, below 0 the activation)",
+    "remove_mlp": "removed MLP (what the MLP adds to the residual stream becomes 0)",
+}
+OPERATION_NAMES = {
+    "negative_clamp": "negative clamp",
+    "positive_clamp": "positive clamp",
+    "zero": "zero",
+    "mean": "mean",
+    "set": "set to a number",
+    "sign_flip": "sign flip",
+    "positive_relu": "positive ReLU",
+    "remove_mlp": "removed MLP",
 }
 STATISTICS = {
     "wd": "Wasserstein distance to the Gaussian",
@@ -17,6 +32,8 @@ STATISTICS = {
     "skew": "skewness",
     "kurtosis": "excess kurtosis",
     "share_negative": "share of negative pre-activations",
+    "mean_abs": "mean absolute pre-activation",
+    "md": "mapping difficulty",
 }
 
 
@@ -65,6 +82,8 @@ def _condition(spec: Plain, draws: int) -> str:
     if operation is None:
         return "the model as it is; every effect is measured against it"
     name = OPERATIONS.get(operation, str(operation))
+    if spec.get("value") is not None:
+        name = f"pre-activations set to {spec['value']:g}"
     return f"{name}: {_neurons(chosen, draws)}" if chosen else name
 
 
@@ -73,6 +92,10 @@ def _neurons(spec: Plain, draws: int) -> str:
     if kind in ("top", "bottom"):
         statistic = STATISTICS.get(spec["statistic"], spec["statistic"])
         return f"{kind} {100 * spec['fraction']:g} % by {statistic}, {_layers(spec['layers'])}"
+    if kind == "all":
+        return f"all neurons, {_layers(spec['layers'])}"
+    if kind == "matched":
+        return _matched(spec)
     times = "one draw" if draws == 1 else f"{draws} draws"
     if kind == "random" and spec.get("match"):
         return f"random neurons, as many in each layer as in {spec['match']}, {times}"
@@ -83,18 +106,34 @@ def _neurons(spec: Plain, draws: int) -> str:
     return f"{total} named neurons, {_layers(list(spec['neurons']))}"
 
 
+def _matched(spec: Plain) -> str:
+    if spec["by"] == "perplexity":
+        statistic = STATISTICS.get(spec["statistic"], spec["statistic"])
+        return (
+            f"the smallest bottom set by {statistic} that raises perplexity as much as "
+            f"{spec['match']} does, tolerance {100 * spec['tolerance']:g} %"
+        )
+    moments = ", ".join(STATISTICS.get(name, name) for name in spec["moments"])
+    return f"for each neuron of {spec['match']} another one of its layer, nearest in {moments}"
+
+
 def _layers(layers: object) -> str:
     if isinstance(layers, list):
         return "layers " + ", ".join(str(layer) for layer in layers)
-    return "of every layer" if layers == "all" else str(layers)
+    if isinstance(layers, Mapping) and "groups" in layers:
+        return f"each group of {layers['groups']} layers alone"
+    if isinstance(layers, Mapping) and "cumulative" in layers:
+        return f"the first {layers['cumulative']} layers, then as many more each time, up to all"
+    return {"all": "of every layer", "each": "each layer alone"}.get(str(layers), str(layers))
 
 
 def _task(spec: Plain, corpora: Plain) -> str:
-    if spec["kind"] == "perplexity":
+    if spec["kind"] in ("perplexity", "surprisal"):
         corpus = _source(corpora.get(spec["corpus"], {"kind": spec["corpus"]}))
         limit = f", first {spec['limit']}" if spec.get("limit") else ""
         windows = f"windows of {spec['length']} tokens{_prefix(spec)}"
-        return f"perplexity over {windows}{limit}, of {corpus}"
+        what = "perplexity" if spec["kind"] == "perplexity" else "surprisal by part of speech"
+        return f"{what} over {windows}{limit}, of {corpus}"
     if spec["kind"] == "lm_eval":
         shots = "" if spec.get("num_fewshot") is None else f", {spec['num_fewshot']} examples"
         limit = f", first {spec['limit']} documents of each task" if spec.get("limit") else ""

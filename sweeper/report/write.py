@@ -1,13 +1,17 @@
 """Write a whole report into a folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.atomic import write_atomically
+from sweeper.report.all_tables import all_tables
 from sweeper.report.data import ESTIMATE_COLUMNS, ReportData, complete
-from sweeper.report.figures import Figure, all_figures, save
+from sweeper.report.figure import Figure
+from sweeper.report.figures import all_figures, save
 from sweeper.report.html import render
-from sweeper.report.tables import effect_rows, markdown_table
+from sweeper.report.tables import effect_rows
+from sweeper.report.text_table import TextTable, latex, markdown, markdown_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +23,8 @@ class ReportPaths:
     """Estimates as numbers."""
     markdown: Path
     """Estimates as text for people."""
+    tables: tuple[Path, ...]
+    """Markdown and LaTeX of every table."""
     figures: tuple[Path, ...]
     """SVG, PNG and PDF of every figure."""
 
@@ -44,5 +50,17 @@ def write_report(folder: Path, data: ReportData) -> ReportPaths:
     html, csv, markdown = (folder / f for f in ("report.html", "estimates.csv", "estimates.md"))
     write_atomically(csv, estimates.to_csv(index=False).encode())
     write_atomically(markdown, markdown_table(effect_rows(estimates)).encode())
+    tables = _write_tables(folder / "tables", all_tables(data))
     write_atomically(html, render(data, drawn).encode())
-    return ReportPaths(html=html, csv=csv, markdown=markdown, figures=tuple(paths))
+    return ReportPaths(html=html, csv=csv, markdown=markdown, tables=tables, figures=tuple(paths))
+
+
+def _write_tables(folder: Path, tables: Sequence[TextTable]) -> tuple[Path, ...]:
+    """Every table as Markdown and as LaTeX."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for table in tables:
+        for kind, text in (("md", markdown(table)), ("tex", latex(table))):
+            paths.append(folder / f"{table.name}.{kind}")
+            write_atomically(paths[-1], text.encode())
+    return tuple(paths)

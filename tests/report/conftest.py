@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from study_frames import make_study
 
 from sweeper.records import Estimate
 from sweeper.report.data import LEVEL_COLUMNS, ReportData
@@ -54,6 +55,9 @@ def draw_estimate(
         group=group,
         condition=condition,
         operation="negative_clamp",
+        family=condition,
+        first_layer=None,
+        last_layer=None,
         num_seeds=NUM_SEEDS if drawn else 0,
         num_items=1340 if group == "all" else 110,
         num_clusters=1 if single else 67 if group == "all" else 6,
@@ -68,9 +72,20 @@ def draw_estimate(
         bootstrap_high=high,
         seed_low=effect - half / 2 if drawn else nan,
         seed_high=effect + half / 2 if drawn else nan,
+        two_way_low=effect - 1.2 * half if drawn and not single else nan,
+        two_way_high=effect + 1.2 * half if drawn and not single else nan,
+        band_low=nan,
+        band_high=nan,
+        p_cluster=nan if single else 0.004,
+        p_holm=nan if single else 0.012,
+        num_tests=3,
         p_random=nan if drawn else 1 / (1 + NUM_SEEDS),
         p_floor=nan if drawn else 1 / (1 + NUM_SEEDS),
+        p_random_holm=nan if drawn else 1.0,
         num_controls=0 if drawn else NUM_SEEDS,
+        excess=nan,
+        excess_low=nan,
+        excess_high=nan,
         noise=3e-5,
     )
 
@@ -300,3 +315,9 @@ def empty() -> ReportData:
         job=make_job(),
         written_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
     )
+
+
+@pytest.fixture(scope="session")
+def study() -> ReportData:
+    """One model with everything that the study of negative pre-activations measures."""
+    return make_study()

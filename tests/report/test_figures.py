@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweeper.report.data import ReportData
+from sweeper.report.data import MAX_CHECKPOINTS, ReportData
 from sweeper.report.figure_census import MAX_MARKED, census_chart, layer_quantiles
 from sweeper.report.figure_effects import effect_chart, phenomenon_chart
-from sweeper.report.figures import MAX_CHECKPOINTS, all_figures, save, specification
+from sweeper.report.figures import all_figures, save, specification
 from sweeper.report.theme import Palette
 
 CONDITIONS = ("wd_top", "skew_top", "random")
@@ -167,8 +167,10 @@ def test_figures_of_a_report_and_their_cap(data: ReportData) -> None:
         "effects",
         "phenomena_1",
         "phenomena_2",
+        "levels",
         "wd_by_layer_1",
         "wd_by_layer_2",
+        "wd_by_size",
     ]
     many = pd.concat(
         [data.estimates[data.estimates["model"] == "smollm2"].assign(revision=f"step{step}")

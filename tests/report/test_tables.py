@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from sweeper.report.tables import effect_rows, markdown_table, terminal_table
+from sweeper.report.tables import effect_rows, terminal_table
+from sweeper.report.text_table import markdown_table
 
 WIDTH = 80
 

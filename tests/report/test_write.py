@@ -76,7 +76,7 @@ def single(data: ReportData) -> ReportData:
 
 def test_page_is_whole_and_self_contained(data: ReportData, whole: tuple[str, Page]) -> None:
     text, page = whole
-    assert page.tags.count("figure") == page.tags.count("svg") == 5
+    assert page.tags.count("figure") == page.tags.count("svg") == 7
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     rest = [
         pair
@@ -166,7 +166,7 @@ def test_estimates_without_a_census_and_the_other_way_round(
 ) -> None:
     nothing = pd.DataFrame()
     _, page = written(tmp_path / "a", replace(single, neurons=nothing, selected=nothing))
-    assert page.tags.count("figure") == 2
+    assert page.tags.count("figure") == 3
     bare = replace(single, estimates=nothing, levels=nothing, seed_effects=nothing)
     _, page = written(tmp_path / "b", bare)
     assert page.tags.count("figure") == 1
@@ -181,7 +181,8 @@ def test_files(single: ReportData, tmp_path: Path) -> None:
     assert {path.suffix for path in first.figures} == {".svg", ".png", ".pdf"}
     assert all(path.is_file() for path in first.figures)
     names = {path.name for path in first.html.parent.iterdir()}
-    assert names == {"report.html", "estimates.csv", "estimates.md", "figures"}
+    assert names == {"report.html", "estimates.csv", "estimates.md", "figures", "tables"}
+    assert {path.suffix for path in first.tables} == {".md", ".tex"}
     numbers = pd.read_csv(first.csv)
     assert numbers["effect"].tolist() == single.estimates["effect"].tolist()
     assert len(first.markdown.read_text(encoding="utf-8").splitlines()) == 2 + len(numbers)
