@@ -9,11 +9,13 @@ from torch import Tensor
 
 from sweeper.neurons.wasserstein import wasserstein_to_gaussian
 
-STATISTICS = ("mean", "sd", "skew", "kurtosis", "share_negative", "wd")
+FLAT = 1e-6
+"""A neuron whose sd is at most this part of its mean never varies: rounding alone leaves a
+constant one a tiny sd, and nothing standardised by it means anything."""
 
 
 def neuron_statistics(values_KN: Tensor) -> dict[str, Tensor]:
-    """Mean, population sd, skew, excess kurtosis, share below 0, and WD to the Gaussian.
+    """Mean, population sd, skew, excess kurtosis, share below 0, mean |x|, and WD to the Gaussian.
 
     A neuron that never varies has no shape: its skew, kurtosis and WD are NaN.
 
@@ -30,9 +32,7 @@ def neuron_statistics(values_KN: Tensor) -> dict[str, Tensor]:
     mean = x.mean(-1)
     centred = x - mean[:, None]
     sd = centred.square().mean(-1).sqrt()
-    # Rounding leaves a constant neuron a tiny sd; nothing standardised by it means anything.
-    flat = sd <= mean.abs() * 1e-6
-    z = centred / torch.where(flat, torch.nan, sd)[:, None]
+    z = centred / torch.where(is_flat(mean, sd), torch.nan, sd)[:, None]
     squared = z.square()
     return {
         "mean": mean,
@@ -40,8 +40,14 @@ def neuron_statistics(values_KN: Tensor) -> dict[str, Tensor]:
         "skew": (squared * z).mean(-1),
         "kurtosis": squared.square().mean(-1) - 3,
         "share_negative": (x < 0).double().mean(-1),
+        "mean_abs": x.abs().mean(-1),
         "wd": wasserstein_to_gaussian(z),
     }
+
+
+def is_flat(mean: Tensor, sd: Tensor) -> Tensor:
+    """Which neurons never vary."""
+    return sd <= mean.abs() * FLAT
 
 
 def _sorted(values_KN: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sweeper.spec.base import Count, EntryName, FileText, Index, Strict, Text
+from sweeper.spec.base import Allowed, Count, EntryName, FileText, Index, Strict, Text
 
 
 class HubCorpus(Strict):
@@ -54,6 +54,13 @@ class TopicsCorpus(Strict):
 CorpusSpec = Annotated[HubCorpus | FileCorpus | TopicsCorpus, Field(discriminator="kind")]
 
 
+Bins = Annotated[
+    int,
+    Field(ge=64, le=16384, multiple_of=8),
+    Allowed("a multiple of 8 from 64 to 16384"),
+]
+
+
 class CensusSpec(Strict):
     """How the per-neuron statistics are gathered."""
 
@@ -65,5 +72,16 @@ class CensusSpec(Strict):
     """Share of a window that the next one repeats."""
     windows: Count = 256
     """Number of windows; fewer when the corpus ends before."""
+    method: Literal["streaming", "exact"] = "streaming"
+    """``streaming``: one pass over the text, a histogram for each neuron; WD with a bound on its
+    error. ``exact``: activations are kept, as many layers at a time as ``memory_gb`` allows."""
+    bins: Bins = 1024
+    """Streaming: bins of a neuron's histogram. The bound of WD is about 3.6 / ``bins`` standard
+    deviations; a neuron takes 5 bytes of memory for each bin."""
+    pairs: Index = 16384
+    """Pairs of tokens for the mapping difficulty MD; 0 leaves it out."""
+    parts: Count | Literal["auto"] = "auto"
+    """Streaming: units that the windows are divided into, which workers compute side by side."""
     memory_gb: Annotated[float, Field(gt=0)] = 4.0
-    """Most memory for kept activations; more passes over the text are made to stay below it."""
+    """Exact: most memory for kept activations; more passes over the text are made to stay below
+    it."""

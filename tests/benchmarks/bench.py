@@ -36,9 +36,18 @@ class Sizes:
     inferred from it; None for all. The next two alike, for the control sweep."""
     library_conditions: int | None = 4
     relaunched_conditions: int | None = 2
+    census_tokens: int = 2**15
+    census_neurons: int | None = 3072
+    """Neurons that scipy is timed on, evenly spaced, its time for all being inferred; None for
+    all."""
 
 
-FULL = Sizes(loop_conditions=None, library_conditions=None, relaunched_conditions=None)
+FULL = Sizes(
+    loop_conditions=None,
+    library_conditions=None,
+    relaunched_conditions=None,
+    census_neurons=None,
+)
 QUICK = Sizes(
     blimp_per_paradigm=1,
     tse_per_template=2,
@@ -50,6 +59,8 @@ QUICK = Sizes(
     loop_conditions=3,
     library_conditions=2,
     relaunched_conditions=1,
+    census_tokens=2048,
+    census_neurons=64,
 )
 
 

@@ -1,7 +1,7 @@
 """Our engine against one other side: both timed in turn, and their answers compared."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,8 @@ class Comparison:
     sample: int | None = None
     """Conditions that the other side is timed on, evenly spaced; its time for all is inferred,
     since each of its passes costs the same. None for all."""
+    also: Mapping[str, Callable[[Items, Sequence[Condition]], Sums]] = field(default_factory=dict)
+    """The other side in other ways, whose ratios are given too."""
     whole: bool = False
     """Also time our side on whole sentences."""
     greedy: bool = False
@@ -71,6 +73,10 @@ def compare(bench: Bench, what: Comparison, name: str, goal: float) -> Finding:
             f"{what.label} timed on {len(sampled)} of {len(what.conditions)} conditions, its time "
             "multiplied accordingly"
         )
+    for label in what.also:
+        again = [scale * seconds for seconds in timed[label].seconds]
+        details[f"ratio_{label}"] = float(np.median(ratios(again, timed[ENGINE].seconds)))
+        notes.append(f"against {label}: ratio {details[f'ratio_{label}']:.3f}")
     if what.whole:
         details["ratio_whole"] = float(np.median(ratios(other, timed[WHOLE].seconds)))
         notes.append(f"whole sentences instead of margins: ratio {details['ratio_whole']:.3f}")
@@ -92,6 +98,7 @@ def _sides(
     sides: dict[str, Callable[[], Sums]] = {
         ENGINE: partial(engine, margins_only=pairs, work=work),
         what.label: partial(what.other, what.items, sampled),
+        **{label: partial(side, what.items, sampled) for label, side in what.also.items()},
     }
     return {**sides, WHOLE: engine} if what.whole else sides
 
@@ -124,8 +131,9 @@ def _largest(a: Sums, b: Sums) -> float:
 
 
 def _counts(items: Items) -> Counts:
-    starts = items.starts if items.margin_starts is None else items.margin_starts
-    return count(items.rows, starts)
+    if items.margin_starts is None:
+        return count(items.rows, items.starts)
+    return count(items.rows, items.margin_starts, relative=True)
 
 
 def _nodes(what: Comparison, counts: Counts) -> str:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from sweeper.clamp.operations import OPERATIONS
+from sweeper.clamp.operations import OPERATIONS, Operation
 from sweeper.models.loading import LoadedModel
 from sweeper.records import Condition
 
@@ -38,7 +38,7 @@ def control_sweep(model: LoadedModel, random_sets: int) -> list[Condition]:
 @contextmanager
 def unchanged_clamp(model: LoadedModel) -> Iterator[Condition]:
     """A clamp whose hooks are installed in every layer, but leave the neurons as they are."""
-    OPERATIONS[UNCHANGED] = lambda values: values
+    OPERATIONS[UNCHANGED] = Operation(lambda values: values)
     try:
         neurons = random_clamp(model, 0).neurons
         yield Condition(

@@ -23,7 +23,8 @@ class Counts:
     attended: int
     """Positions that the nodes attend to, each node's own among them."""
     heads: int
-    """Distinct prefixes after which a scored token stands: where the output head must run."""
+    """Distinct prefixes after which a scored token stands: where the output head must run. It need
+    not where the two sentences of a pair part, since only their logits are compared there."""
 
     @property
     def saved(self) -> float:
@@ -35,8 +36,14 @@ class Counts:
         return {**asdict(self), "saved": self.saved}
 
 
-def count(rows: Sequence[Row], starts: Sequence[int]) -> Counts:
-    """Count the prefix tree of rows whose scored tokens are ``row[start:]``."""
+def count(rows: Sequence[Row], starts: Sequence[int], *, relative: bool = False) -> Counts:
+    """Count the prefix tree of rows whose scored tokens are ``row[start:]``.
+
+    Args:
+        rows: token rows.
+        starts: first scored token of each.
+        relative: rows are compared with those that have the same tokens before ``start``.
+    """
     children: dict[tuple[int, int], int] = {}
     heads: set[int] = set()
     positions = attended = 0
@@ -48,7 +55,7 @@ def count(rows: Sequence[Row], starts: Sequence[int]) -> Counts:
             node = children.setdefault((node, token), known)
             if node == known:
                 attended += place + 1
-            if place >= start - 1:
+            if place >= (start if relative else start - 1):
                 heads.add(node)
     return Counts(
         texts=len(rows),

@@ -52,7 +52,7 @@ class Items:
     def texts(self, *, margins_only: bool = False, greedy: bool = False) -> Texts:
         """What our engine is asked."""
         starts = self.margin_starts if margins_only else self.starts
-        return Texts(rows=self.rows, starts=starts, greedy=greedy)
+        return Texts(rows=self.rows, starts=starts, greedy=greedy, relative=margins_only)
 
     def margins(self, sums: Sums) -> Sums:
         """(C, P): log-probability of the acceptable sentence minus that of the other."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 
-from benchmarks import engine_rows
+from benchmarks import census_rows, engine_rows
 from benchmarks import items as data
 from benchmarks.bench import Bench
 from benchmarks.compare import Comparison, compare
@@ -16,6 +16,7 @@ from benchmarks.conditions import control_sweep, layer_sweep
 from benchmarks.items import Items, SkippedError, Sums
 from benchmarks.results import Finding
 from benchmarks.sides import obvious_loop
+from benchmarks.sides.batches import by_length
 from sweeper.records import Condition
 
 
@@ -109,15 +110,14 @@ def _controls_pyvene(bench: Bench) -> Comparison:
     return _controls_library(bench, "pyvene", PyveneSide(bench.another_model()).score)
 
 
-def _controls_library(
-    bench: Bench, name: str, score: Callable[[Items, Sequence[Condition]], Sums]
-) -> Comparison:
+def _controls_library(bench: Bench, name: str, score: Callable[..., Sums]) -> Comparison:
     pairs = data.blimp_sample(bench.data, bench.sizes.control_pairs)
     items = data.pair_items(bench.model.tokenizer, pairs)
     return Comparison(
         items=items,
         label=name,
         other=score,
+        also={f"{name} on sorted batches": partial(score, batched=by_length)},
         conditions=control_sweep(bench.model, bench.sizes.random_sets),
         sample=bench.sizes.library_conditions,
     )
@@ -161,6 +161,7 @@ ROWS: Mapping[str, Row] = {
     "controls_relaunch": Row(goal=10, measure=_compared(_controls_relaunch)),
     "hellaswag_harness": Row(goal=1.8, measure=_compared(_hellaswag_harness)),
     "share_of_matmul": Row(goal=0.75, measure=engine_rows.share_of_matmul),
+    "census_wd": Row(goal=20, measure=census_rows.census_wd),
     "empty_clamp": Row(goal=1.03, measure=engine_rows.empty_clamp, at_most=True),
 }
 """In the order in which they run; RESULTS.md says what each of them is."""

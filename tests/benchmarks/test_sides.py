@@ -37,13 +37,28 @@ def test_the_clamp_that_they_agree_on_changes_something(differences):
     assert differences["clamp"]["clamped"] > 0.01
 
 
+def test_both_sides_of_the_census_row_find_the_same_distances(tiny_folder, tmp_path):
+    text = tmp_path / "wikitext2" / "raw" / "wiki.test.raw"
+    text.parent.mkdir(parents=True)
+    text.write_text("the cat sees the dogs that the old man feeds every morning . \n" * 200)
+    output = tmp_path / "bench.json"
+    options = ("--quick", "--only", "census_wd", "--model", tiny_folder("gpt2"))
+    run("benchmarks", *options, "--data", tmp_path, "--output", output)
+    (record,) = json.loads(output.read_text())
+    assert record["neurons"] == 3 * 128
+    assert record["tokens"] == 32 * 64
+    # The normal sample that scipy gets has as many values, and as much noise.
+    assert 0 < record["largest_difference"]["wd"] < 0.12
+    assert 0 < record["wd_bound"] < 0.01
+
+
 def test_rows_without_data_are_reported_not_left_out(tiny_folder, tmp_path):
     output = tmp_path / "bench.json"
     output.write_text(json.dumps([{"name": "tse_loop", "ratio": 1.0}, {"name": "other"}]))
     model = ("--quick", "--model", tiny_folder("llama"))
     printed = run("benchmarks", *model, "--data", tmp_path, "--output", output)
     records = {record["name"]: record for record in json.loads(output.read_text())}
-    assert len(records) == 11
+    assert len(records) == 12
     assert records.pop("other") == {"name": "other"}
     for name, record in records.items():
         missing = [side for side in LIBRARIES if side in name and find_spec(side) is None]

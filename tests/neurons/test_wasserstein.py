@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from sweeper.neurons.wasserstein import wasserstein_to_gaussian
+from sweeper.neurons.wasserstein import binned_wasserstein, wasserstein_to_gaussian
 
 
 def exact(sample: np.ndarray) -> float:
@@ -71,3 +71,43 @@ def test_ties_and_float32_input():
 
 def test_nan_in_nan_out():
     assert math.isnan(float(wasserstein_to_gaussian(torch.full((1, 4), torch.nan))[0]))
+
+
+def evenly_spread(edges: np.ndarray, shares: np.ndarray) -> float:
+    """W1 to N(0, 1) of bins whose mass is spread evenly over them, by adaptive quadrature."""
+    heights = np.concatenate([[0], np.cumsum(shares)])
+
+    def apart(x: float) -> float:
+        return abs(np.interp(x, edges, heights) - stats.norm.cdf(x))
+
+    pieces = itertools.pairwise([-30, *edges, 30])
+    return sum(integrate.quad(apart, *piece, epsabs=1e-10, limit=200)[0] for piece in pieces)
+
+
+@pytest.mark.parametrize("bins", [8, 40])
+def test_binned_equals_adaptive_quadrature(bins):
+    rng = np.random.default_rng(bins)
+    for _ in range(4):
+        edges = np.sort(rng.normal(size=bins + 1) * 2)
+        edges[3] = edges[2]  # an empty bin of no width, as beyond a neuron's lowest value
+        shares = rng.dirichlet(np.ones(bins)) * (np.diff(edges) > 0)
+        shares /= shares.sum()
+        found, bound = binned_wasserstein(torch.tensor(edges[None]), torch.tensor(shares[None]))
+        bent = float(bound) - (np.diff(edges) * shares).sum() / 2
+        assert bent >= 0
+        assert abs(float(found) - evenly_spread(edges, shares)) <= bent + 1e-8
+
+
+def test_finer_bins_come_nearer():
+    sample = np.sort(np.random.default_rng(3).gamma(2.0, size=50_000))
+    z = (sample - sample.mean()) / sample.std()
+    exactly, errors, bounds = distance(z), [], []
+    for bins in (50, 500, 5000):
+        edges = np.linspace(z[0], z[-1], bins + 1)
+        shares = np.histogram(z, edges)[0] / len(z)
+        found, bound = binned_wasserstein(torch.tensor(edges[None]), torch.tensor(shares[None]))
+        errors.append(abs(float(found) - exactly))
+        bounds.append(float(bound))
+    assert errors[2] < errors[1] < errors[0]
+    assert bounds[0] / bounds[2] == pytest.approx(100, rel=0.1)
+    assert all(error < bound / 10 for error, bound in zip(errors, bounds, strict=True))

@@ -3,7 +3,7 @@
 Shapes: ``B`` rows, ``T`` positions, ``V`` vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,13 +35,20 @@ class Batch:
         return values
 
 
-def in_file_order(items: Items, size: int) -> list[Batch]:
+Batched = Callable[[Items], list[Batch]]
+"""A way to put items into batches."""
+
+
+def in_file_order(items: Items, size: int = 128) -> list[Batch]:
     """Batches of the rows as they come."""
     return _batches(items, items.file_order, size)
 
 
-def by_length(items: Items, size: int) -> list[Batch]:
-    """Batches of rows of about the same length, the longest first: the least padding."""
+def by_length(items: Items, size: int = 32) -> list[Batch]:
+    """Batches of rows of about the same length, the longest first: the least padding.
+
+    On CPU nnsight and pyvene are fastest with 32 of 32, 64 and 128.
+    """
     order = sorted(range(len(items.rows)), key=lambda index: -len(items.rows[index]))
     return _batches(items, order, size)
 

@@ -7,13 +7,10 @@ import numpy as np
 import torch
 
 from benchmarks.items import Items, Sums
-from benchmarks.sides.batches import Batch, by_length
+from benchmarks.sides.batches import Batch, Batched, in_file_order
 from sweeper.clamp.operations import OPERATIONS
 from sweeper.models.loading import LoadedModel
 from sweeper.records import Condition
-
-BATCH_SIZE = 32
-"""On CPU the fastest of 32, 64 and 128."""
 
 
 class NnsightSide:
@@ -24,10 +21,10 @@ class NnsightSide:
         self._traced = nnsight.NNsight(model.model)
 
     def score(
-        self, items: Items, conditions: Sequence[Condition], batch_size: int = BATCH_SIZE
+        self, items: Items, conditions: Sequence[Condition], batched: Batched = in_file_order
     ) -> Sums:
-        """Sums over the scored tokens, one traced pass per condition over sorted batches."""
-        batches = by_length(items, batch_size)
+        """Sums over the scored tokens, one traced pass per condition over the batches."""
+        batches = batched(items)
         sums = np.zeros((len(conditions), len(items.rows)))
         for place, condition in enumerate(conditions):
             chosen = [
@@ -50,6 +47,6 @@ class NnsightSide:
         ):
             for path, neurons in chosen:
                 values = traced.get(path).output
-                values[..., neurons] = OPERATIONS[str(operation)](values[..., neurons])
+                values[..., neurons] = OPERATIONS[str(operation)].change(values[..., neurons])
             logits = nnsight.save(traced.output.logits)
         return batch.sums(logits)

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.items import Items, Sums
-from benchmarks.sides.batches import Batch, by_length
+from benchmarks.sides.batches import Batch, Batched, in_file_order
 from sweeper.clamp.operations import OPERATIONS, Operation
 from sweeper.models.loading import LoadedModel
 from sweeper.records import Condition
-
-BATCH_SIZE = 32
-"""On CPU the fastest of 32, 64 and 128."""
 
 
 class _Clamp(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresentationIntervention):
@@ -27,7 +24,7 @@ class _Clamp(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresentationInt
         self._neurons = list(neurons)
 
     def forward(self, base: Tensor, source: Any = None, subspaces: Any = None) -> Tensor:
-        base[..., self._neurons] = self._operation(base[..., self._neurons])
+        base[..., self._neurons] = self._operation.change(base[..., self._neurons])
         return base
 
 
@@ -38,10 +35,10 @@ class PyveneSide:
         self._model = model
 
     def score(
-        self, items: Items, conditions: Sequence[Condition], batch_size: int = BATCH_SIZE
+        self, items: Items, conditions: Sequence[Condition], batched: Batched = in_file_order
     ) -> Sums:
-        """Sums over the scored tokens, one pass per condition over sorted batches."""
-        batches = by_length(items, batch_size)
+        """Sums over the scored tokens, one pass per condition over the batches."""
+        batches = batched(items)
         sums = np.zeros((len(conditions), len(items.rows)))
         for place, condition in enumerate(conditions):
             intervenable = self._intervenable(condition)

@@ -85,7 +85,7 @@ def _clamp(model: Any, operation: str | None, modules: dict[str, list[int]]) -> 
 
     def hook(neurons: list[int]) -> Any:
         def clamp(_module: Any, _inputs: Any, output: Any) -> None:
-            output[..., neurons] = OPERATIONS[str(operation)](output[..., neurons])
+            output[..., neurons] = OPERATIONS[str(operation)].change(output[..., neurons])
 
         return clamp
 
