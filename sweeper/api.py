@@ -7,11 +7,20 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from sweeper.aggregate import estimate, levels, seed_effects, with_outcomes
+from sweeper.aggregate import (
+    Comparison,
+    contrast,
+    estimate,
+    levels,
+    seed_effects,
+    with_outcomes,
+)
 from sweeper.errors import UserError
 from sweeper.run.execute import execute
 from sweeper.run.queue import GivenUp
+from sweeper.run.stages import Unavailable
 from sweeper.spec import load_job
+from sweeper.spec.contrast import ContrastSpec, Dissociation
 from sweeper.spec.job import JobSpec
 from sweeper.store import RunFolder, Store
 
@@ -27,7 +36,9 @@ class Run:
     failed: tuple[GivenUp, ...] = ()
     """Cells given up by the call that made this object."""
     blocked: int = 0
-    """Cells that could not even be planned, since the census that they need has failed."""
+    """Cells that could not even be planned, since what they need has failed."""
+    unavailable: tuple[Unavailable, ...] = ()
+    """Conditions that a model does not have, since no set matches another one."""
 
     @cached_property
     def folder(self) -> RunFolder:
@@ -42,7 +53,7 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether the call that made this object left nothing undone."""
-        return not self.failed and not self.blocked
+        return not self.failed and not self.blocked and not self.unavailable
 
     def manifest(self) -> pd.DataFrame:
         """The run's cells under the job's names."""
@@ -50,10 +61,10 @@ class Run:
         return manifest
 
     def table(self, name: str) -> pd.DataFrame:
-        """The run's committed rows of a table: items, tokens, cells, neurons, conditions."""
+        """The run's committed rows of a table: items, tokens, cells, neurons, conditions, ..."""
         self.store.refresh()
         manifest = self.manifest()
-        column = "condition_key" if name == "conditions" else "cell_key"
+        column = "condition_key" if name in ("conditions", "balance") else "cell_key"
         keys = manifest[column].dropna().unique().tolist()
         rows: pd.DataFrame = self.store.table(name, keys).to_pandas()
         return rows
@@ -82,6 +93,17 @@ class Run:
             resamples=statistics.resamples,
         )
 
+    def contrasts(self) -> pd.DataFrame:
+        """The job's contrasts; one row per ``records.ContrastEstimate``."""
+        statistics = self.job.statistics
+        return contrast(
+            self.manifest(),
+            self._items(),
+            [_comparison(name, spec) for name, spec in self.job.contrasts.items()],
+            confidence=statistics.confidence,
+            resamples=statistics.resamples,
+        )
+
     def write_report(self, folder: Path | None = None) -> Path:
         """Write tables and figures, and a page that holds them all.
 
@@ -98,7 +120,9 @@ class Run:
         target = self.folder.report_folder() if folder is None else folder
         estimates, draws = self.estimates(), seed_effects(self.manifest(), self._items())
         self.folder.write_estimates(estimates)
-        data = collect(self.store, self.folder, estimates, self.levels(), draws)
+        contrasts = self.contrasts()
+        self.folder.write_contrasts(contrasts)
+        data = collect(self.store, self.folder, estimates, self.levels(), draws, contrasts)
         try:
             return write_report(target, data).html
         except OSError as error:
@@ -116,7 +140,13 @@ def run_job(job: JobSpec, console: Console | None = None) -> Run:
         UserError: something that the job names does not exist or cannot be used.
     """
     result = execute(job, Console(stderr=True) if console is None else console)
-    return Run(Store(job.store), job.name, failed=result.failed, blocked=result.blocked)
+    return Run(
+        Store(job.store),
+        job.name,
+        failed=result.failed,
+        blocked=result.blocked,
+        unavailable=result.unavailable,
+    )
 
 
 def open_run(name: str, store: str = "results") -> Run:
@@ -128,3 +158,18 @@ def open_run(name: str, store: str = "results") -> Run:
     found = Run(Store(store), name)
     found.folder.read_job()
     return found
+
+
+def _comparison(name: str, spec: ContrastSpec) -> Comparison:
+    """A contrast of the job, as the aggregation takes it."""
+    tasks, others = (
+        (spec.grammar, spec.other) if isinstance(spec, Dissociation) else (spec.tasks or [], [])
+    )
+    return Comparison(
+        name=name,
+        target=spec.target,
+        control=spec.control,
+        metric=spec.metric,
+        tasks=tuple(tasks),
+        others=tuple(others),
+    )

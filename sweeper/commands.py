@@ -5,31 +5,38 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sweeper.aggregate.power import (
     ASSUMED_DISCORDANCE,
+    PlannedTask,
+    minimal_detectable_contrast,
     minimal_detectable_effect,
     paired_accuracy_sd,
 )
+from sweeper.aggregate.randomisation import needed_controls
 from sweeper.api import Run, open_run, run_job
 from sweeper.errors import UserError
 from sweeper.models import pull as pull_model
-from sweeper.plan.cells import score_cells
 from sweeper.plan.forecast import Forecast, forecast
 from sweeper.records import Checkpoint
+from sweeper.report import numbers
 from sweeper.report.tables import terminal_table
 from sweeper.run.calibrate import calibrate
+from sweeper.run.expected import done_work, expected_work
 from sweeper.run.progress import duration
 from sweeper.run.queue import GivenUp
-from sweeper.run.resolve import resolve_conditions
 from sweeper.run.speed import Speeds
 from sweeper.run.sweep import Sweep, gpus_per_worker, prepare
 from sweeper.spec import model_option
+from sweeper.spec.condition import RandomSet
+from sweeper.spec.contrast import Dissociation
 from sweeper.spec.job import JobSpec
 from sweeper.spec.model import ModelSpec
-from sweeper.store import RunFolder, Store
+from sweeper.store import NoStoreError, RunFolder, Store
 from sweeper.store import list_runs as runs_of
 
 ASSUMED_ICC = 0.05
@@ -58,32 +65,12 @@ def plan(job: JobSpec, measure: bool | None, out: Console, err: Console) -> None
 
 
 def _forecast(sweep: Sweep, checkpoint: Checkpoint, rate: float, workers: int) -> Forecast:
-    census = sweep.census_cell(checkpoint)
-    return forecast(
-        sweep.job,
-        checkpoint,
-        sweep.tasks,
-        census_cost=None if census is None else census.cost,
-        done=_done(sweep, checkpoint),
-        rate=rate,
-        workers=workers,
-    )
-
-
-def _done(sweep: Sweep, checkpoint: Checkpoint) -> dict[str, int]:
-    """Task -> cells that the store holds; the census under "census"."""
     try:
-        store = Store(sweep.job.store)
-    except UserError:
-        # No store yet: `plan` makes none. `run` says what is wrong with an unusable one.
-        return {}
-    keys, census = store.done_keys(), sweep.census_cell(checkpoint)
-    has_census = census is not None and census.key in keys
-    neurons = store.table("neurons", [census.key]).to_pandas() if census and has_census else None
-    conditions = resolve_conditions(sweep.job, checkpoint, neurons)
-    cells = score_cells(checkpoint, conditions, sweep.tasks)
-    done = {task: sum(c.key in keys for c in cells if c.task == task) for task in sweep.tasks}
-    return done | ({"census": int(has_census)} if census is not None else {})
+        done = done_work(sweep, checkpoint, Store(sweep.job.store))
+    except NoStoreError:
+        done = {}  # not yet, and `plan` makes none
+    work = expected_work(sweep, checkpoint, done)
+    return forecast(sweep.job, checkpoint, work, rate=rate, workers=workers)
 
 
 def _plan_table(rows: list[Forecast], workers: int) -> Table:
@@ -107,7 +94,7 @@ def _power_table(sweep: Sweep) -> Table:
     table = Table(
         title="smallest accuracy effect found with 80 % power",
         caption=f"assumes that a clamp changes {ASSUMED_DISCORDANCE:.0%} of the pairs and an "
-        f"intraclass correlation of {ASSUMED_ICC:g} inside clusters",
+        f"intraclass correlation of {ASSUMED_ICC:g} inside clusters{_floor(sweep.job)}",
     )
     for name in ("task", "items", "clusters", "detectable effect"):
         table.add_column(name, justify="left" if name == "task" else "right")
@@ -118,7 +105,43 @@ def _power_table(sweep: Sweep) -> Table:
         )
         shown = f"{effect:.3f}" if facts.has_accuracy else "not an accuracy"
         table.add_row(name, str(facts.num_items), str(facts.num_clusters), shown)
+    for name, spec in sweep.job.contrasts.items():
+        if isinstance(spec, Dissociation) and spec.metric == "accuracy":
+            table.add_row(f"{name} (interaction)", *_interaction(sweep, spec, confidence))
     return table
+
+
+def _interaction(sweep: Sweep, spec: Dissociation, confidence: float) -> tuple[str, str, str]:
+    """Items, clusters and detectable size of an interaction; the baseline cancels out of it."""
+    facts = [sweep.tasks[name] for name in (*spec.grammar, *spec.other)]
+    tasks = [
+        PlannedTask(
+            num_items=task.num_items,
+            num_clusters=task.num_clusters,
+            sd=paired_accuracy_sd(),
+            icc=ASSUMED_ICC,
+        )
+        for task in facts
+    ]
+    weights = [1 / len(spec.grammar)] * len(spec.grammar) + [1 / len(spec.other)] * len(spec.other)
+    effect = minimal_detectable_contrast(tasks, weights, confidence=confidence)
+    counts = (sum(task.num_items for task in facts), sum(task.num_clusters for task in facts))
+    return str(counts[0]), str(counts[1]), f"{effect:.3f}"
+
+
+def _floor(job: JobSpec) -> str:
+    """What the random controls of a job allow the randomisation test to say."""
+    matched = any(
+        isinstance(spec.neurons, RandomSet) and spec.neurons.match
+        for spec in job.condition.values()
+    )
+    if not matched:
+        return ""
+    level = 1 - job.statistics.confidence
+    text = f"; with seeds: {job.seeds} no randomisation p is below {1 / (1 + job.seeds):.2g}"
+    if job.seeds < needed_controls(level):
+        text += f" (level {level:.2g} needs seeds: {needed_controls(level)})"
+    return text
 
 
 def run(job: JobSpec, out: Console, err: Console) -> bool:
@@ -137,17 +160,61 @@ def run(job: JobSpec, out: Console, err: Console) -> bool:
 
 
 def _print_effects(done: Run, out: Console) -> None:
-    confidence = done.job.statistics.confidence
-    out.print(terminal_table(done.estimates(), done.levels(), confidence))
+    _print_tables(done, done.estimates(), done.contrasts(), out)
+
+
+def _print_tables(
+    found: Run, estimates: pd.DataFrame, contrasts: pd.DataFrame, out: Console
+) -> None:
+    confidence = found.job.statistics.confidence
+    out.print(terminal_table(estimates, found.levels(), confidence))
+    if len(contrasts):
+        out.print(_contrast_table(contrasts, confidence))
+
+
+def _contrast_table(contrasts: pd.DataFrame, confidence: float) -> Table:
+    """Contrasts between conditions, part by part, with what they are made of in the caption."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="contrasts",
+        title_justify="left",
+        pad_edge=False,
+        caption="p: two-sided t test; Holm: over the two claims of a double dissociation (target "
+        "worse on grammar, control worse on the other tasks), or over tasks",
+    )
+    for name in ("contrast", "part", "estimate", f"{100 * confidence:g} % interval", "p", "Holm"):
+        table.add_column(name, overflow="fold")
+    table.add_column("p against random")
+    for row in contrasts.to_dict("records"):
+        metric = str(row["metric"])
+        table.add_row(
+            Text(f"{row['contrast']}: {row['target']} - {row['control']}"),
+            Text(f"{row['part']} ({row['tasks']})"),
+            numbers.effect(metric, row["estimate"]),
+            Text(numbers.effect_interval(metric, row["low"], row["high"])),
+            *(_p_text(row[name]) for name in ("p", "p_holm")),
+            numbers.p_value(row["p_random"], row["p_floor"]),
+        )
+    return table
+
+
+def _p_text(p: float) -> str:
+    return numbers.DASH if numbers.is_missing(p) else f"{p:.2g}"
 
 
 def _print_failures(done: Run, err: Console) -> None:
     for item in done.failed:
         err.print(_failure_line(item), style="red", markup=False, soft_wrap=True)
     if done.blocked:
-        text = f"{done.blocked} cells could not be planned, since a census failed"
+        text = f"{done.blocked} cells could not be planned, since what they need failed"
         err.print(text, style="red")
-    if not done.complete:
+    for missing in done.unavailable:
+        text = (
+            f"not available: {missing.model} {missing.revision} {missing.condition} "
+            f"({missing.num_cells} cells): {missing.reason}"
+        )
+        err.print(text, style="red", markup=False, soft_wrap=True)
+    if done.failed or done.blocked:
         err.print("the same command tries the failed cells again")
 
 
@@ -185,7 +252,8 @@ def _status_table(manifest: pd.DataFrame, done: set[str], failed: set[str]) -> T
         model, revision, kind, name = map(str, cast("tuple[str, ...]", place))
         keys = rows["cell_key"]
         counts = keys.isin(list(done)).sum(), keys.isin(list(failed)).sum()
-        task = f"census over {name}" if kind == "census" else name
+        stages = {"census": "census over", "match": "matches on", "profile": "profiles over"}
+        task = f"{stages[kind]} {name}" if kind in stages else name
         waiting = len(keys) - sum(counts)
         table.add_row(model, revision, task, *map(str, counts), str(waiting))
     return table
@@ -229,14 +297,15 @@ def _run_state(folder: RunFolder, done: set[str]) -> tuple[str, str]:
 def aggregate(name: str, store: str, csv: Path | None, out: Console) -> None:
     """Print a run's effects and keep them in the store."""
     run_ = open_run(name, store)
-    estimates = run_.estimates()
+    estimates, contrasts = run_.estimates(), run_.contrasts()
     run_.folder.write_estimates(estimates)
+    run_.folder.write_contrasts(contrasts)
     if csv is not None:
         try:
             estimates.to_csv(csv, index=False)
         except OSError as error:
             raise UserError(f"--csv {csv}: cannot be written: {error.strerror}") from error
-    out.print(terminal_table(estimates, run_.levels(), run_.job.statistics.confidence))
+    _print_tables(run_, estimates, contrasts, out)
 
 
 def pull(name: str, out: Console) -> None:

@@ -87,6 +87,10 @@ class Layout:
         """Estimates with intervals of a run."""
         return f"{self.run_folder(run)}/estimates.parquet"
 
+    def contrasts(self, run: str) -> str:
+        """Contrasts between conditions of a run."""
+        return f"{self.run_folder(run)}/contrasts.parquet"
+
     def report(self, run: str) -> str:
         """Folder of a run's tables and figures."""
         return f"{self.run_folder(run)}/report"

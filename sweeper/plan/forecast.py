@@ -1,13 +1,28 @@
 """What a job will do, before it does it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.plan.cells import num_score_cells
 from sweeper.plan.units import unit_limits
-from sweeper.records import Checkpoint, TaskFacts
+from sweeper.records import Checkpoint
 from sweeper.spec.job import JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Cells that cost the same: of one task, or of one stage that prepares them."""
+
+    cells: int
+    done: int
+    """Those that the store holds already."""
+    cost: float
+    """Token positions of one, counted in full."""
+
+    @property
+    def left(self) -> float:
+        """Token positions that are left."""
+        return (self.cells - self.done) * self.cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +31,7 @@ class Forecast:
 
     checkpoint: Checkpoint
     cells: int
-    """Scored cells and the census."""
+    """Scored cells, the census and the matches."""
     done: int
     """Cells that the store holds already."""
     units: int
@@ -28,50 +43,31 @@ class Forecast:
 
 
 def forecast(
-    job: JobSpec,
-    checkpoint: Checkpoint,
-    tasks: Mapping[str, TaskFacts],
-    *,
-    census_cost: float | None,
-    done: Mapping[str, int],
-    rate: float,
-    workers: int,
+    job: JobSpec, checkpoint: Checkpoint, work: Sequence[Work], *, rate: float, workers: int
 ) -> Forecast:
     """Expected work of a checkpoint.
 
     Args:
         job: the job.
         checkpoint: the checkpoint.
-        tasks: facts of every task.
-        census_cost: token positions of its census; None without one.
-        done: task -> number of its cells in the store; the census under "census".
+        work: all its cells.
         rate: token positions per second of one worker.
         workers: number of workers.
     """
-    per_task = num_score_cells(job) // len(tasks)
-    left = {name: (per_task - done.get(name, 0), facts.positions) for name, facts in tasks.items()}
-    if census_cost is not None:
-        left["census"] = (1 - done.get("census", 0), census_cost)
-    positions = sum(count * cost for count, cost in left.values())
+    positions = sum(part.left for part in work)
+    limits = unit_limits(positions, rate, job.cluster.unit_seconds, workers)
+    # What cells share is not known before their neurons are.
+    limit = min(limits.cost, limits.unshared)
     return Forecast(
         checkpoint=checkpoint,
-        cells=num_score_cells(job) + (census_cost is not None),
-        done=sum(done.values()),
-        units=_num_units(job, left, positions, rate, workers),
+        cells=sum(part.cells for part in work),
+        done=sum(part.done for part in work),
+        units=sum(_num_units(part, limit) for part in work),
         positions=positions,
         seconds=positions / rate / workers,
     )
 
 
-def _num_units(
-    job: JobSpec,
-    left: Mapping[str, tuple[int, float]],
-    positions: float,
-    rate: float,
-    workers: int,
-) -> int:
-    limits = unit_limits(positions, rate, job.cluster.unit_seconds, workers)
-    # What cells share is not known before their neurons are.
-    limit = min(limits.cost, limits.unshared)
-    per_unit = {name: max(int(limit // cost), 1) for name, (_, cost) in left.items() if cost}
-    return sum(math.ceil(count / per_unit.get(name, 1)) for name, (count, _) in left.items())
+def _num_units(work: Work, limit: float) -> int:
+    per_unit = max(int(limit // work.cost), 1) if work.cost else 1
+    return math.ceil((work.cells - work.done) / per_unit)

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from sweeper.records import Cell, Condition
 
+Action = tuple[str, tuple[int, ...], tuple[float, ...]]
+"""What a condition does in a layer: the operation, its neurons, and what it puts into them."""
+
 
 def layers_shared(first: Condition, second: Condition, num_layers: int) -> int:
     """Number of layers, from the bottom, that are the same under both conditions."""
@@ -27,13 +30,14 @@ def neighbours(
         num_layers: layers of the model.
     """
 
-    def path(cell: Cell) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    def path(cell: Cell) -> tuple[Action, ...]:
         condition = conditions[str(cell.condition_key)]
         return tuple(_action(condition, layer) for layer in range(num_layers))
 
     return sorted(cells, key=path)
 
 
-def _action(condition: Condition, layer: int) -> tuple[str, tuple[int, ...]]:
+def _action(condition: Condition, layer: int) -> Action:
     chosen = tuple(condition.neurons.get(layer, ()))
-    return (str(condition.operation), chosen) if chosen else ("", ())
+    values = tuple(condition.values.get(layer, ()))
+    return (str(condition.operation), chosen, values) if chosen else ("", (), ())

@@ -9,8 +9,9 @@ NEURON = [*CHECKPOINT, "layer", "neuron"]
 PAIR_COLUMNS = [*NEURON, "pair", "text_i", "text_j", "dx", "y_i", "y_j", "similar"]
 TOKEN_COLUMNS = [*NEURON, "token", "text", "count", "mean", "sd"]
 SIMILAR = (
-    "Pairs of similar inputs: a token and the one of all sampled tokens whose input is nearest, "
-    "where they are nearer to each other than nine tenths of the random pairs."
+    "Pairs of similar inputs: a token and, of all sampled ones that are another entry of the "
+    "vocabulary, that with the nearest input, where they are nearer to each other than nine tenths "
+    "of the random pairs."
 )
 """Which pairs the table ``neuron_pairs`` calls similar, for people."""
 SIGNS = ("negative-negative", "positive-negative", "positive-positive")

@@ -2,19 +2,50 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import pandas as pd
+
+from sweeper.plan.layers import concrete_conditions
 from sweeper.plan.sharing import layers_shared, neighbours
 from sweeper.plan.units import UnitLimits, make_units, saved_part
 from sweeper.records import Cell, CellStatus, Checkpoint, Condition, Unit
 from sweeper.run.manifest import conditions_table
 from sweeper.run.rows import arrow
+from sweeper.run.stages import Preparation
 from sweeper.run.sweep import Sweep
 from sweeper.store import Store, new_attempt_name
 from sweeper.store.schemas import TABLES
 
 
+def preparing_unit(
+    sweep: Sweep, checkpoint: Checkpoint, preparation: Preparation, store: Store
+) -> Unit:
+    """A census, a part of one, a match or a profile as a unit of its own.
+
+    The set to be matched is written to the store first.
+    """
+    if preparation.target is None or preparation.census is None:
+        unit = census_unit(sweep, checkpoint, preparation.cell)
+        profile = _profile(sweep, preparation)
+        return replace(unit, windows=preparation.windows, parts=preparation.parts, profile=profile)
+    cell, census = preparation.cell, preparation.census.key
+    attempt = _commit_sets(sweep, [preparation.target], store)
+    unit = _score_unit(sweep, checkpoint, cell.key[:16], (cell,), [preparation.target], attempt)
+    spec = sweep.job.condition[concrete_conditions(sweep.job, checkpoint)[cell.condition].family]
+    where = {"census": census, "attempt": store.attempt_of(census)}
+    return replace(unit, match={"spec": spec.model_dump(), **where})
+
+
+def _profile(sweep: Sweep, preparation: Preparation) -> dict[str, Any] | None:
+    spec = sweep.job.profiles
+    if spec is None or preparation.cell.kind != "profile":
+        return None
+    return {"spec": spec.model_dump(), "neurons": preparation.neurons}
+
+
 def census_unit(sweep: Sweep, checkpoint: Checkpoint, cell: Cell) -> Unit:
-    """The census of a checkpoint as a unit of its own.
+    """A cell that reads the census' text as a unit of its own.
 
     Raises:
         ValueError: the job takes no census.
@@ -43,6 +74,7 @@ def score_units(
     conditions: Sequence[Condition],
     store: Store,
     limits: UnitLimits,
+    balance: pd.DataFrame | None = None,
 ) -> list[Unit]:
     """Group a checkpoint's cells into units; their neuron sets are written to the store first.
 
@@ -53,10 +85,11 @@ def score_units(
         conditions: the checkpoint's conditions; those of the cells are among them.
         store: where workers and readers find the neuron sets.
         limits: most work of a unit.
+        balance: rows of the table ``balance`` for conditions that are matched by moments.
     """
     wanted = {cell.condition_key for cell in cells}
     needed = {c.key: c for c in conditions if c.key in wanted}
-    attempt = _commit_sets(sweep, list(needed.values()), store)
+    attempt = _commit_sets(sweep, list(needed.values()), store, balance)
 
     num_layers = checkpoint.num_layers
 
@@ -96,7 +129,12 @@ def _score_unit(
     )
 
 
-def _commit_sets(sweep: Sweep, conditions: Sequence[Condition], store: Store) -> str | None:
+def _commit_sets(
+    sweep: Sweep,
+    conditions: Sequence[Condition],
+    store: Store,
+    balance: pd.DataFrame | None = None,
+) -> str | None:
     """Write the neuron sets for workers and readers; None where there are none."""
     frame = conditions_table(conditions)
     if frame.empty:
@@ -105,5 +143,7 @@ def _commit_sets(sweep: Sweep, conditions: Sequence[Condition], store: Store) ->
     keys = frame["condition_key"].unique().tolist()
     status: dict[str, CellStatus] = dict.fromkeys(keys, "done")
     tables = {"conditions": arrow(frame, TABLES["conditions"])}
+    if balance is not None and not balance.empty:
+        tables["balance"] = arrow(balance, TABLES["balance"])
     store.writer.commit(attempt, "conditions", sweep.job.name, tables, status)
     return attempt

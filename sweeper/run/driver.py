@@ -10,20 +10,21 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sweeper.plan.cells import num_score_cells, score_cells
+from sweeper.plan.cells import score_cells
 from sweeper.plan.units import unit_limits
-from sweeper.records import Cell, Checkpoint, Condition
-from sweeper.run.build import census_unit, score_units
+from sweeper.records import Cell, Checkpoint
+from sweeper.run.build import preparing_unit, score_units
 from sweeper.run.executor import Event, Executor, Finished, Lost
+from sweeper.run.expected import expected_cells, expected_cost
 from sweeper.run.heartbeat import Heartbeat
 from sweeper.run.manifest import manifest_rows, manifest_table
 from sweeper.run.progress import SweepProgress, describe
 from sweeper.run.queue import GivenUp, UnitQueue
 from sweeper.run.remaining import Remaining
-from sweeper.run.resolve import resolve_conditions
 from sweeper.run.rows import Rows
 from sweeper.run.speed import Speeds
-from sweeper.run.sweep import Sweep, expected_cost
+from sweeper.run.stages import Known, Unavailable, known_of
+from sweeper.run.sweep import Sweep
 from sweeper.store import Store, new_attempt_name
 from sweeper.store.runs import RunFolder
 
@@ -40,12 +41,14 @@ class RunResult:
     """Cells that the store had already."""
     failed: tuple[GivenUp, ...]
     blocked: int
-    """Cells that were never known, since the census that they need has failed."""
+    """Cells that were never known, since what they need has failed."""
+    unavailable: tuple[Unavailable, ...] = ()
+    """Conditions that a model does not have."""
 
     @property
     def complete(self) -> bool:
         """Whether the store now holds every cell of the job."""
-        return not self.failed and not self.blocked
+        return not self.failed and not self.blocked and not self.unavailable
 
 
 class Driver:
@@ -67,8 +70,9 @@ class Driver:
         self._heartbeat = heartbeat
         self._remaining = Remaining(speeds)
         self._queue = UnitQueue(sweep.job.cluster.max_attempts)
-        self._manifest: dict[tuple[str, str], list[pd.DataFrame]] = {}
-        self._census_of: dict[str, list[Checkpoint]] = {}
+        self._manifest: dict[tuple[str, str], pd.DataFrame] = {}
+        self._unavailable: dict[tuple[str, str], tuple[Unavailable, ...]] = {}
+        self._waiting: dict[str, list[Checkpoint]] = {}
         self._failed: list[GivenUp] = []
         self._names: Counter[str] = Counter()
         self._computed: set[str] = set()
@@ -80,12 +84,12 @@ class Driver:
         """Compute everything that the store lacks; workers start only if that is anything.
 
         Raises:
-            UserError: a condition turns out to choose no neuron, the store cannot be written, or
+            UserError: a condition's neurons cannot be chosen, the store cannot be written, or
                 the workers cannot be started.
         """
         for checkpoint in self._sweep.checkpoints:
             self._remaining.add(checkpoint, expected_cost(self._sweep, checkpoint))
-            self._begin(checkpoint)
+            self._advance(checkpoint)
         if not self._queue.empty:
             self._progress.say("starting workers")
             self._workers = self._executor.start()
@@ -103,39 +107,47 @@ class Driver:
             reused=len(self._reused),
             failed=tuple(self._failed),
             blocked=self._blocked(),
+            unavailable=self._all_unavailable(),
         )
 
-    def _begin(self, checkpoint: Checkpoint) -> None:
-        """Queue what can be known of a checkpoint: everything, or what needs no census."""
-        census = self._sweep.census_cell(checkpoint)
-        if census is None:
-            self._extend(checkpoint, None, [])
-        elif census.key in self._store.done_keys():
-            self._reuse(checkpoint, [census])
-            self._extend(
-                checkpoint, self._store.table("neurons", [census.key]).to_pandas(), [census]
-            )
-        else:
-            # First in the queue: most conditions wait for it.
-            if census.key not in self._census_of:
-                unit = census_unit(self._sweep, checkpoint, census)
-                self._queue.add([unit], self._speeds.rate(checkpoint))
-            # Two names for the same weights share the census.
-            self._census_of.setdefault(census.key, []).append(checkpoint)
-            self._extend(checkpoint, None, [census])
-
-    def _extend(
-        self, checkpoint: Checkpoint, neurons: pd.DataFrame | None, census: list[Cell]
-    ) -> None:
-        """Resolve the checkpoint's conditions, note its cells, and queue those not yet done."""
-        conditions = resolve_conditions(self._sweep.job, checkpoint, neurons)
-        cells = score_cells(checkpoint, conditions, self._sweep.tasks)
-        self._note(checkpoint, manifest_rows(self._sweep.job, [*census, *cells], conditions))
-        stored, known = self._store.done_keys(), self._known_keys()
-        self._reuse(checkpoint, [cell for cell in cells if cell.key in stored])
-        pending = [cell for cell in cells if cell.key not in known]
+    def _advance(self, checkpoint: Checkpoint) -> None:
+        """Queue all of a checkpoint that the store makes known and that is not queued yet."""
+        known = known_of(self._sweep, self._store, checkpoint)
+        scored = score_cells(checkpoint, known.conditions, self._sweep.tasks)
+        cells = [*known.named, *scored]
+        self._note(checkpoint, manifest_rows(self._sweep.job, checkpoint, cells, known.conditions))
+        self._leave_out(checkpoint, known.unavailable)
+        stored = self._store.done_keys()
+        found = [cell for cell in cells if cell.key in stored]
+        self._reuse(checkpoint, [*known.parts, *found])
+        self._prepare(checkpoint, known)
+        taken = self._known_keys()
+        pending = [cell for cell in scored if cell.key not in taken]
         if pending:
-            self._enqueue(checkpoint, pending, conditions)
+            self._enqueue(checkpoint, pending, known)
+
+    def _leave_out(self, checkpoint: Checkpoint, found: tuple[Unavailable, ...]) -> None:
+        """Take note of conditions that cannot be had, and expect no work of them."""
+        place, tasks = (checkpoint.model, checkpoint.revision), self._sweep.tasks.values()
+        new = [item for item in found if item not in self._unavailable.get(place, ())]
+        draws = sum(item.num_cells for item in new) / len(tasks)
+        self._remaining.add(checkpoint, -draws * sum(facts.positions for facts in tasks))
+        self._unavailable[place] = found
+
+    def _prepare(self, checkpoint: Checkpoint, known: Known) -> None:
+        """Queue what others wait for before everything else."""
+        taken = self._known_keys()
+        for item in known.ready:
+            # Two names for the same weights share it.
+            waiting = self._waiting.setdefault(item.cell.key, [])
+            if checkpoint not in waiting:
+                waiting.append(checkpoint)
+        units = [
+            preparing_unit(self._sweep, checkpoint, item, self._store)
+            for item in {item.cell.key: item for item in known.ready}.values()
+            if item.cell.key not in taken
+        ]
+        self._queue.add(units, self._speeds.rate(checkpoint), first=True)
 
     def _reuse(self, checkpoint: Checkpoint, cells: list[Cell]) -> None:
         """Take note of cells that the store held before this run."""
@@ -150,23 +162,21 @@ class Driver:
         return self._store.done_keys() | self._computed | queued | failed
 
     def _note(self, checkpoint: Checkpoint, rows: pd.DataFrame) -> None:
-        place = (checkpoint.model, checkpoint.revision)
-        # The census row stays; conditions resolved later replace the ones known without it.
-        census = [part[part["kind"] == "census"] for part in self._manifest.get(place, [])]
-        self._manifest[place] = [*census, rows] if rows["kind"].ne("census").all() else [rows]
-        parts = [part for kept in self._manifest.values() for part in kept]
+        self._manifest[checkpoint.model, checkpoint.revision] = rows
+        parts = self._manifest.values()
         self._names = Counter(key for part in parts for key in part["cell_key"])
         self._folder.write_manifest(manifest_table(parts))
 
-    def _enqueue(
-        self, checkpoint: Checkpoint, pending: list[Cell], conditions: list[Condition]
-    ) -> None:
+    def _enqueue(self, checkpoint: Checkpoint, pending: list[Cell], known: Known) -> None:
         rate = self._speeds.rate(checkpoint)
         cluster = self._sweep.job.cluster
         # Two names for the same condition are one cell.
         total = sum({cell.key: cell.cost for cell in pending}.values())
         limits = unit_limits(total, rate, cluster.unit_seconds, self._num_workers)
-        units = score_units(self._sweep, checkpoint, pending, conditions, self._store, limits)
+        balance = known.sets.balances([cell.condition for cell in pending])
+        units = score_units(
+            self._sweep, checkpoint, pending, known.conditions, self._store, limits, balance
+        )
         self._queue.add(units, rate)
 
     def _dispatch(self) -> None:
@@ -199,14 +209,15 @@ class Driver:
             self._give_up(item)
             self._remaining.settle(item.unit.checkpoint, [item.cell])
         if isinstance(event, Finished):
-            self._follow_census(event.outcome.done)
+            self._follow(event.outcome.done)
 
-    def _follow_census(self, done: Sequence[str]) -> None:
-        """A new census makes the conditions known that wait for it."""
-        for key in done:
-            for checkpoint in self._census_of.pop(key, []):
-                self._store.refresh()
-                self._extend(checkpoint, self._store.table("neurons", [key]).to_pandas(), [])
+    def _follow(self, done: Sequence[str]) -> None:
+        """What is done makes more known of the checkpoints that wait for it."""
+        waiting = [checkpoint for key in done for checkpoint in self._waiting.pop(key, [])]
+        if waiting:
+            self._store.refresh()
+        for checkpoint in dict.fromkeys(waiting):
+            self._advance(checkpoint)
 
     def _give_up(self, item: GivenUp) -> None:
         self._failed.append(item)
@@ -216,10 +227,13 @@ class Driver:
         rows.commit(self._store.writer)
 
     def _blocked(self) -> int:
-        """Named cells that never became known; the names of a census are not among these."""
-        parts = [part for kept in self._manifest.values() for part in kept]
-        known = sum(int((part["kind"] == "score").sum()) for part in parts)
-        return num_score_cells(self._sweep.job) * len(self._sweep.checkpoints) - known
+        """Named cells that never became known, apart from those of unavailable conditions."""
+        known = sum(len(rows) for rows in self._manifest.values())
+        unavailable = sum(item.num_cells for item in self._all_unavailable())
+        return expected_cells(self._sweep) - known - unavailable
+
+    def _all_unavailable(self) -> tuple[Unavailable, ...]:
+        return tuple(item for found in self._unavailable.values() for item in found)
 
     def _show(self) -> None:
         tally = self._progress.tally

@@ -11,11 +11,12 @@ from rich.console import Console
 
 from sweeper.run.driver import Driver, RunResult
 from sweeper.run.executor import Executor
+from sweeper.run.expected import expected_cells
 from sweeper.run.heartbeat import Heartbeat
 from sweeper.run.in_process import InProcessExecutor
 from sweeper.run.progress import SweepProgress, Tally
 from sweeper.run.speed import Speeds
-from sweeper.run.sweep import Sweep, expected_cells, gpus_per_worker, prepare
+from sweeper.run.sweep import Sweep, gpus_per_worker, prepare
 from sweeper.spec.job import JobSpec
 from sweeper.store import RunFolder, Store
 

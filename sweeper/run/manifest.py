@@ -5,28 +5,39 @@ from collections.abc import Iterable
 import pandas as pd
 import pyarrow as pa
 
-from sweeper.records import Cell, Condition
-from sweeper.spec.condition import RandomSet
+from sweeper.plan.layers import Concrete, concrete_conditions
+from sweeper.records import Cell, Checkpoint, Condition
+from sweeper.spec.condition import MatchedSet, RandomSet
 from sweeper.spec.job import JobSpec
 from sweeper.store.schemas import MANIFEST
 
 
 def manifest_rows(
-    job: JobSpec, cells: Iterable[Cell], conditions: Iterable[Condition]
+    job: JobSpec, checkpoint: Checkpoint, cells: Iterable[Cell], conditions: Iterable[Condition]
 ) -> pd.DataFrame:
     """Describe cells in the job's words: one row each, columns of the table ``manifest``.
 
     Args:
         job: the job.
-        cells: of one checkpoint.
-        conditions: that checkpoint's resolved conditions (a census has none).
+        checkpoint: whose cells.
+        cells: what is to be described.
+        conditions: the checkpoint's resolved conditions (a census has none).
     """
     known = {(condition.name, condition.seed): condition for condition in conditions}
-    return pd.DataFrame([_row(job, cell, known.get((cell.condition, cell.seed))) for cell in cells])
+    named = concrete_conditions(job, checkpoint)
+    return pd.DataFrame(
+        [
+            _row(job, cell, named.get(cell.condition), known.get((cell.condition, cell.seed)))
+            for cell in cells
+        ]
+    )
 
 
-def _row(job: JobSpec, cell: Cell, condition: Condition | None) -> dict[str, object]:
-    neurons = job.condition[cell.condition].neurons if condition else None
+def _row(
+    job: JobSpec, cell: Cell, named: Concrete | None, condition: Condition | None
+) -> dict[str, object]:
+    neurons = named.spec.neurons if named else None
+    first, last = named.layers if named and named.layers else (None, None)
     return {
         "cell_key": cell.key,
         "kind": cell.kind,
@@ -35,12 +46,16 @@ def _row(job: JobSpec, cell: Cell, condition: Condition | None) -> dict[str, obj
         "condition": cell.condition,
         "seed": cell.seed,
         "condition_key": cell.condition_key,
-        "operation": condition.operation if condition else None,
+        "operation": named.spec.operation if named else None,
         "num_neurons": condition.num_neurons if condition else 0,
         "control_of": neurons.match if isinstance(neurons, RandomSet) else None,
-        "is_baseline": condition is not None and condition.operation is None,
+        "matched_to": neurons.match if isinstance(neurons, MatchedSet) else None,
+        "family": named.family if named else cell.condition,
+        "first_layer": first,
+        "last_layer": last,
+        "is_baseline": named is not None and named.spec.operation is None,
         "task": cell.task,
-        "task_kind": job.suite[cell.task].kind if cell.kind == "score" else "census",
+        "task_kind": job.suite[cell.task].kind if cell.kind == "score" else cell.kind,
     }
 
 
@@ -56,9 +71,15 @@ def conditions_table(conditions: Iterable[Condition]) -> pd.DataFrame:
     distinct = {condition.key: condition for condition in conditions}
     return pd.DataFrame(
         [
-            {"cell_key": key, "condition_key": key, "layer": layer, "neurons": list(chosen)}
+            {
+                "cell_key": key,
+                "condition_key": key,
+                "layer": layer,
+                "neurons": list(chosen),
+                "values": list(condition.values[layer]) if layer in condition.values else None,
+            }
             for key, condition in distinct.items()
             for layer, chosen in condition.neurons.items()
         ],
-        columns=["cell_key", "condition_key", "layer", "neurons"],
+        columns=["cell_key", "condition_key", "layer", "neurons", "values"],
     )

@@ -47,6 +47,12 @@ def describe(unit: Unit) -> str:
     first = unit.cells[0]
     if first.kind == "census":
         return f"{first.model} {first.revision}: census over {first.task}"
+    if first.kind == "census_part":
+        return f"{first.model} {first.revision}: part of the census over {first.task}"
+    if first.kind == "match":
+        return f"{first.model} {first.revision}: match for {first.condition} on {first.task}"
+    if first.kind == "profile":
+        return f"{first.model} {first.revision}: profiles of neurons over {first.task}"
     more = f" and {len(unit.cells) - 1} more" if len(unit.cells) > 1 else ""
     seed = "" if first.seed is None else f" seed {first.seed}"
     return f"{first.model} {first.revision}: {first.task}, {first.condition}{seed}{more}"

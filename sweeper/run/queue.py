@@ -59,11 +59,17 @@ class UnitQueue:
         self._holds: dict[str, ModelKey] = {}
         self._attempts: Counter[str] = Counter()
 
-    def add(self, units: Iterable[Unit], rate: float | None = None) -> None:
-        """Append units; ``rate`` is the expected speed in token positions per second."""
-        for unit in units:
+    def add(self, units: Iterable[Unit], rate: float | None = None, *, first: bool = False) -> None:
+        """Append units, or put them before all others of their model.
+
+        Args:
+            units: what is to be done.
+            rate: expected speed in token positions per second.
+            first: whether others wait for what they find.
+        """
+        for unit in reversed(list(units)) if first else units:
             queue = self._models.setdefault(model_of(unit), _ModelQueue())
-            queue.waiting.append(unit)
+            (queue.waiting.appendleft if first else queue.waiting.append)(unit)
             queue.rate = rate or queue.rate
 
     @property

@@ -53,9 +53,9 @@ class Remaining:
         return max(in_flight + later, 0.0) / workers
 
     def _see(self, units: Iterable[Unit]) -> None:
-        """Remember units as they were planned: a census and second tries share nothing."""
+        """Remember units as planned: what prepares others, and second tries, share nothing."""
         for unit in units:
-            if unit.attempt == 1 and unit.cells[0].kind != "census":
+            if unit.attempt == 1 and unit.cells[0].kind == "score":
                 self._seen.setdefault(unit.checkpoint, {})[unit.id] = unit
 
     def _computed_part(self, checkpoint: Checkpoint) -> float:

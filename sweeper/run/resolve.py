@@ -1,81 +1,157 @@
-"""From the job's conditions to resolved neuron sets, by the census in the store. No torch."""
+"""From the job's conditions to resolved neuron sets, by what the store knows. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from sweeper.errors import UserError
-from sweeper.neurons.select import LayerNeurons, by_statistic, random_set
-from sweeper.plan.cells import needs_census, seeds_of
+from sweeper.neurons.moments import balance, nearest_by_moments
+from sweeper.neurons.select import (
+    LayerNeurons,
+    bottom_of_others,
+    by_statistic,
+    put_in,
+    random_set,
+)
+from sweeper.plan.cells import needs_census, needs_match, seeds_of
+from sweeper.plan.layers import Concrete, concrete_conditions
 from sweeper.records import Checkpoint, Condition
-from sweeper.spec.condition import ByStatistic, ExplicitSet, Layers, RandomSet
+from sweeper.spec.condition import (
+    ByStatistic,
+    ExplicitSet,
+    Layers,
+    MatchedSet,
+    RandomSet,
+    WholeLayers,
+)
 from sweeper.spec.job import JobSpec
 
 
-def resolve_conditions(
-    job: JobSpec, checkpoint: Checkpoint, neurons: pd.DataFrame | None
-) -> list[Condition]:
-    """The job's conditions with their neurons, one per seed, in the job's order.
+@dataclass(slots=True)
+class Sets:
+    """The sets of a job's conditions on one model, as far as they can be known."""
 
-    Args:
-        job: the job.
-        checkpoint: whose neurons.
-        neurons: the checkpoint's census, or None: conditions that need it are then left out.
+    job: JobSpec
+    checkpoint: Checkpoint
+    neurons: pd.DataFrame | None
+    """The census; None as long as there is none."""
+    matches: dict[str, float] = field(default_factory=dict)
+    """Share of each layer that was found, by name of the matched condition; filled as matches
+    are found."""
+    conditions: Mapping[str, Concrete] = field(init=False)
+    _chosen: dict[tuple[str, int | None], LayerNeurons] = field(init=False, default_factory=dict)
 
-    Raises:
-        UserError: a set turns out to be empty.
-    """
-    return [
-        _resolve(job, checkpoint, neurons, name, seed)
-        for name, spec in job.condition.items()
-        if neurons is not None or not needs_census(job, name)
-        for seed in seeds_of(spec, job.seeds)
-    ]
+    def __post_init__(self) -> None:
+        self.conditions = concrete_conditions(self.job, self.checkpoint)
 
+    def known(self, name: str) -> bool:
+        """Whether the condition's neurons can be known."""
+        match = needs_match(self.conditions, name)
+        has_match = match is None or match in self.matches
+        return has_match and (self.neurons is not None or not needs_census(self.conditions, name))
 
-def _resolve(
-    job: JobSpec, checkpoint: Checkpoint, neurons: pd.DataFrame | None, name: str, seed: int | None
-) -> Condition:
-    spec = job.condition[name]
-    chosen = _neurons(job, checkpoint, neurons, name, seed)
-    if spec.operation is not None and not chosen:
-        raise UserError(
-            f"condition.{name}.neurons: no neuron of model {checkpoint.model!r} is chosen "
-            f"({checkpoint.num_neurons} per layer); allow a larger fraction or other layers"
+    def all(self) -> list[Condition]:
+        """Every condition that can be known, once for each layer group and seed, in their order.
+
+        Raises:
+            UserError: a set is empty, or cannot be made.
+        """
+        return [
+            self.condition(name, seed)
+            for name, concrete in self.conditions.items()
+            if self.known(name)
+            for seed in seeds_of(concrete.spec, self.job.seeds)
+        ]
+
+    def condition(self, name: str, seed: int | None = None) -> Condition:
+        """A condition that can be known, with its neurons.
+
+        Raises:
+            UserError: the set is empty, or cannot be made.
+        """
+        concrete = self.conditions[name]
+        spec = concrete.spec
+        chosen = self._neurons(name, seed)
+        if spec.operation is not None and not chosen:
+            raise UserError(
+                f"condition.{concrete.family}.neurons: no neuron of model "
+                f"{self.checkpoint.model!r} is chosen ({self.checkpoint.num_neurons} per layer); "
+                "allow a larger fraction or other layers"
+            )
+        return Condition(
+            name=name,
+            seed=seed,
+            operation=spec.operation,
+            neurons=chosen,
+            values=put_in(spec.operation, spec.value, self.neurons, chosen),
+            allow_unchanged=spec.allow_unchanged,
+            family=concrete.family if concrete.layers else "",
+            layers=concrete.layers,
         )
-    return Condition(
-        name=name,
-        seed=seed,
-        operation=spec.operation,
-        neurons=chosen,
-        allow_unchanged=spec.allow_unchanged,
-    )
 
+    def balances(self, names: Sequence[str]) -> pd.DataFrame:
+        """How like their targets the moment-matched ones among some conditions are.
 
-def _neurons(
-    job: JobSpec, checkpoint: Checkpoint, neurons: pd.DataFrame | None, name: str, seed: int | None
-) -> LayerNeurons:
-    spec = job.condition[name].neurons
-    if isinstance(spec, ExplicitSet):
-        return {layer: tuple(sorted(chosen)) for layer, chosen in sorted(spec.neurons.items())}
-    if isinstance(spec, ByStatistic) and neurons is not None:
-        layers = _layers(spec.layers, checkpoint)
-        return by_statistic(neurons, spec.statistic, spec.kind, spec.fraction, layers)
-    if isinstance(spec, RandomSet) and seed is not None:
-        counts = _random_counts(job, checkpoint, neurons, spec)
-        return random_set(counts, checkpoint.num_neurons, checkpoint.fingerprint, seed)
-    return {}
+        Columns of the table ``balance``; empty where none is matched by moments.
+        """
+        parts = list(self._balances(names))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
+    def _balances(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
+        for name in dict.fromkeys(names):
+            spec = self.conditions[name].spec.neurons
+            if isinstance(spec, MatchedSet) and spec.by == "moments" and self.neurons is not None:
+                control, target = self.condition(name), self.condition(spec.match)
+                chosen = dict(control.neurons), dict(target.neurons)
+                rows = balance(self.neurons, chosen[1], chosen[0], spec.moments)
+                keys = {"cell_key": control.key, "condition_key": control.key}
+                yield rows.assign(**keys, target_key=target.key)
 
-def _random_counts(
-    job: JobSpec, checkpoint: Checkpoint, neurons: pd.DataFrame | None, spec: RandomSet
-) -> dict[int, int]:
-    if spec.match is not None:
-        matched = _neurons(job, checkpoint, neurons, spec.match, None)
-        return {layer: len(chosen) for layer, chosen in matched.items()}
-    count = max(round((spec.fraction or 0) * checkpoint.num_neurons), 1)
-    return dict.fromkeys(_layers(spec.layers, checkpoint), count)
+    def _neurons(self, name: str, seed: int | None) -> LayerNeurons:
+        # Random controls ask for the set that they match once for each seed.
+        if (name, seed) not in self._chosen:
+            try:
+                self._chosen[name, seed] = self._choose(name, seed)
+            except UserError as error:
+                if str(error).startswith("condition."):  # of the one that this one matches
+                    raise
+                key = f"condition.{self.conditions[name].family}.neurons"
+                raise UserError(f"{key}: {error}") from None
+        return self._chosen[name, seed]
 
+    def _choose(self, name: str, seed: int | None) -> LayerNeurons:
+        spec = self.conditions[name].spec.neurons
+        if isinstance(spec, ExplicitSet):
+            return {layer: tuple(sorted(chosen)) for layer, chosen in sorted(spec.neurons.items())}
+        if isinstance(spec, WholeLayers):
+            return dict.fromkeys(self._layers(spec.layers), tuple(range(self._num_neurons)))
+        if isinstance(spec, ByStatistic) and self.neurons is not None:
+            layers = self._layers(spec.layers)
+            return by_statistic(self.neurons, spec.statistic, spec.kind, spec.fraction, layers)
+        if isinstance(spec, MatchedSet) and self.neurons is not None:
+            target = self._neurons(spec.match, None)
+            if spec.by == "moments":
+                return nearest_by_moments(self.neurons, target, spec.moments)
+            return bottom_of_others(self.neurons, spec.statistic, self.matches[name], target)
+        if isinstance(spec, RandomSet) and seed is not None:
+            fingerprint = self.checkpoint.fingerprint
+            return random_set(self._random_counts(spec), self._num_neurons, fingerprint, seed)
+        return {}
 
-def _layers(layers: Layers, checkpoint: Checkpoint) -> Sequence[int]:
-    return range(checkpoint.num_layers) if layers == "all" else sorted(set(layers))
+    def _random_counts(self, spec: RandomSet) -> dict[int, int]:
+        if spec.match is not None:
+            matched = self._neurons(spec.match, None)
+            return {layer: len(chosen) for layer, chosen in matched.items()}
+        count = max(round((spec.fraction or 0) * self._num_neurons), 1)
+        return dict.fromkeys(self._layers(spec.layers), count)
+
+    @property
+    def _num_neurons(self) -> int:
+        return self.checkpoint.num_neurons
+
+    def _layers(self, layers: Layers) -> Sequence[int]:
+        if layers == "all":
+            return range(self.checkpoint.num_layers)
+        assert isinstance(layers, list), "groups are spelt out before"
+        return sorted(layers)

@@ -18,10 +18,18 @@ from sweeper.store.schemas import TABLES
 
 
 @lru_cache(maxsize=1)
-def versions() -> str:
-    """What computes: versions of Python and of the packages that can change a number, as JSON."""
-    packages = {name: version(name) for name in ("sweeper", "torch", "transformers", "numpy")}
-    return json.dumps({"python": platform.python_version(), **packages})
+def _packages() -> dict[str, str]:
+    found = {name: version(name) for name in ("sweeper", "torch", "transformers", "numpy")}
+    return {"python": platform.python_version(), **found}
+
+
+def versions(further: Mapping[str, str] | None = None) -> str:
+    """What computes: versions of Python and of the packages that can change a number, as JSON.
+
+    Args:
+        further: what a task used besides.
+    """
+    return json.dumps({**_packages(), **(further or {})})
 
 
 def cell_row(cell: Cell, num_items: int, num_tokens: int, seconds: float) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Speeds:
     def learn(self, unit: Unit, outcome: Outcome) -> None:
         """Take the speed at which a unit was computed into account."""
         seconds = outcome.seconds - outcome.load_seconds
-        if not outcome.done or outcome.errors or seconds <= 0 or unit.cells[0].kind == "census":
+        if not outcome.done or outcome.errors or seconds <= 0 or unit.cells[0].kind != "score":
             return
         old = self.measured(unit.checkpoint)
         new = unit.cost / seconds

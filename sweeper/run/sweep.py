@@ -11,16 +11,19 @@ from typing import Any, Literal
 
 from sweeper.errors import UserError
 from sweeper.models.source import resolve
-from sweeper.plan.cells import census_cell, num_score_cells
-from sweeper.records import Cell, Checkpoint, TaskFacts
+from sweeper.plan.cells import census_cell, profile_cell
+from sweeper.plan.census import census_parts, num_parts, part_windows
+from sweeper.plan.layers import concrete_conditions
+from sweeper.records import Cell, Checkpoint, NeuronSet, TaskFacts
 from sweeper.run.workers import num_workers
 from sweeper.score import corpus as corpora
 from sweeper.score import pairs
+from sweeper.score.pos import taggers
 from sweeper.score.tasks import FACTS
-from sweeper.spec.condition import ByStatistic, ExplicitSet, RandomSet
+from sweeper.spec.condition import ByStatistic, ExplicitSet, RandomSet, WholeLayers
 from sweeper.spec.corpus import CorpusSpec
 from sweeper.spec.job import JobSpec
-from sweeper.spec.task import LmEvalSpec, MinimalPairsSpec, PerplexitySpec
+from sweeper.spec.task import LmEvalSpec, MinimalPairsSpec, SurprisalSpec, WindowsSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +44,28 @@ class Sweep:
             return None
         return census_cell(checkpoint, self.job.census, self.census_fingerprint)
 
+    def census_parts(self, checkpoint: Checkpoint) -> list[tuple[Cell, tuple[int, int]]]:
+        """The parts of the checkpoint's census with their windows; none where it is not cut."""
+        census = self.job.census
+        if census is None or self.census_fingerprint is None:
+            return []
+        count = num_parts(census, self.num_workers, len(self.checkpoints))
+        if count == 1:
+            return []
+        cells = census_parts(checkpoint, census, self.census_fingerprint, count)
+        return list(zip(cells, part_windows(census, count), strict=True))
+
+    def profile_cell(self, checkpoint: Checkpoint, neurons: NeuronSet) -> Cell | None:
+        """What some neurons of a checkpoint do; None where the job wants no profiles."""
+        census, profiles = self.job.census, self.job.profiles
+        if census is None or profiles is None or self.census_fingerprint is None:
+            return None
+        return profile_cell(checkpoint, census, profiles, self.census_fingerprint, neurons)
+
     def corpus_of(self, name: str) -> CorpusSpec | None:
         """The corpus that a task reads; None for tasks that carry their own text."""
         task = self.job.suite[name]
-        return self.job.corpus[task.corpus] if isinstance(task, PerplexitySpec) else None
+        return self.job.corpus[task.corpus] if isinstance(task, WindowsSpec) else None
 
 
 def gpus_per_worker(job: JobSpec) -> float:
@@ -96,7 +117,7 @@ def task_facts(job: JobSpec) -> dict[str, TaskFacts]:
     """
     facts = {}
     for name, task in job.suite.items():
-        corpus = job.corpus[task.corpus] if isinstance(task, PerplexitySpec) else None
+        corpus = job.corpus[task.corpus] if isinstance(task, WindowsSpec) else None
         facts[name] = FACTS[task.kind](task, corpus)
         if facts[name].num_items == 0:
             raise UserError(f"suite.{name}: the data hold no item to score")
@@ -104,7 +125,7 @@ def task_facts(job: JobSpec) -> dict[str, TaskFacts]:
 
 
 def _check_data(job: JobSpec) -> None:
-    used = {task.corpus for task in job.suite.values() if isinstance(task, PerplexitySpec)}
+    used = {task.corpus for task in job.suite.values() if isinstance(task, WindowsSpec)}
     if job.census is not None:
         used.add(job.census.corpus)
     for name in sorted(used):
@@ -112,6 +133,8 @@ def _check_data(job: JobSpec) -> None:
     for name, task in job.suite.items():
         if isinstance(task, MinimalPairsSpec):
             pairs.check(task, f"suite.{name}")
+        elif isinstance(task, SurprisalSpec):
+            taggers.check(task.tagger, f"suite.{name}")
         elif isinstance(task, LmEvalSpec):
             # Here: only jobs that name such a task wait for the harness.
             from sweeper.score.harness.loading import check as check_harness
@@ -127,6 +150,7 @@ def _census_fingerprint(job: JobSpec) -> str | None:
 
 def _check_sets(job: JobSpec, checkpoint: Checkpoint) -> None:
     """Layers and neurons named in the job must exist in the model."""
+    concrete_conditions(job, checkpoint)  # its groups of layers fit
     for name, condition in job.condition.items():
         neurons = condition.neurons
         key = f"condition.{name}.neurons"
@@ -136,14 +160,16 @@ def _check_sets(job: JobSpec, checkpoint: Checkpoint) -> None:
                 _check_range(
                     f"{key}.neurons.{layer}", chosen, checkpoint.num_neurons, "neuron", checkpoint
                 )
-        elif isinstance(neurons, ByStatistic | RandomSet) and neurons.layers != "all":
+        elif isinstance(neurons, ByStatistic | RandomSet | WholeLayers) and isinstance(
+            neurons.layers, list
+        ):
             _check_layers(f"{key}.layers", neurons.layers, checkpoint)
 
 
 def _check_census_memory(job: JobSpec, checkpoint: Checkpoint) -> None:
     """One layer's kept activations must fit; the text may turn out shorter than the windows."""
     census = job.census
-    if census is None:
+    if census is None or census.method != "exact":
         return
     length = min(census.length, checkpoint.context)
     characters = len(corpora.text(job.corpus[census.corpus]))
@@ -167,17 +193,3 @@ def _check_range(key: str, indices: Any, size: int, what: str, checkpoint: Check
         raise UserError(
             f"{key} = {beyond[0]}: model {checkpoint.model!r} has {what}s 0 to {size - 1}"
         )
-
-
-def expected_cost(sweep: Sweep, checkpoint: Checkpoint) -> float:
-    """Work of the whole job on a checkpoint in token positions, its census included."""
-    draws = num_score_cells(sweep.job) // len(sweep.tasks)
-    census = sweep.census_cell(checkpoint)
-    scored = draws * sum(facts.positions for facts in sweep.tasks.values())
-    return scored + (0.0 if census is None else census.cost)
-
-
-def expected_cells(sweep: Sweep) -> int:
-    """Cells of the whole job, censuses included; known before any neuron is chosen."""
-    per_checkpoint = num_score_cells(sweep.job) + (sweep.census_fingerprint is not None)
-    return per_checkpoint * len(sweep.checkpoints)

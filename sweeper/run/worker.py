@@ -6,19 +6,21 @@ A plain class: executors run it in this process or in an actor of Ray.
 import gc
 import logging
 import time
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from pydantic import TypeAdapter
 
 from sweeper.models import weights_folder
 from sweeper.models.loading import LoadedModel, load
-from sweeper.neurons.census import census
 from sweeper.records import Cell, CellError, Condition, Outcome, Unit
+from sweeper.run.census_work import census_rows
+from sweeper.run.fresh_data import check_fingerprint
+from sweeper.run.match_work import find_match, ordering_census
+from sweeper.run.profile_work import profiles_of
 from sweeper.run.remembered import BatchSizes
-from sweeper.run.rows import Rows, cell_row
-from sweeper.score import corpus as corpora
+from sweeper.run.rows import Rows, cell_row, versions
 from sweeper.score.engine import score_texts
 from sweeper.score.fidelity import check_fidelity, noise_floor
 from sweeper.score.memory import TokenBudget, first_budget
@@ -26,22 +28,18 @@ from sweeper.score.tasks import (
     FACTS,
     PREPARE,
     PreparedTask,
+    WithSentences,
     WithTables,
+    WithVersions,
     Writes,
     parse_corpus,
     parse_task,
 )
 from sweeper.score.texts import Scores
-from sweeper.score.tokens import Row, windows
-from sweeper.spec.corpus import CensusSpec
 from sweeper.spec.model import ModelSpec
 from sweeper.store import Writer, new_attempt_name, read_attempt
 
 _log = logging.getLogger("sweeper")
-
-
-class StaleDataError(RuntimeError):
-    """The worker finds other data than the driver has put into the cell keys."""
 
 
 class UnchangedError(RuntimeError):
@@ -59,6 +57,14 @@ class _Held:
     tasks: dict[str, PreparedTask]
     share: bool
     """Whether the model takes tree attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sets:
+    """What the table ``conditions`` says of one condition, by layer."""
+
+    neurons: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    values: dict[int, tuple[float, ...]] = field(default_factory=dict)
 
 
 class Worker:
@@ -79,7 +85,7 @@ class Worker:
         self._run = run
         self._name = name
         self._held: _Held | None = None
-        self._sets: tuple[str, dict[str, dict[int, tuple[int, ...]]]] = ("", {})
+        self._sets: tuple[str, dict[str, _Sets]] = ("", {})
 
     def run(self, unit: Unit) -> Outcome:
         """Compute a unit's cells and commit those that succeed, all at once.
@@ -107,11 +113,16 @@ class Worker:
         return self._answer(rows, begin, errors)
 
     def _compute(self, held: _Held, unit: Unit, rows: Rows) -> list[CellError]:
-        if unit.cells[0].kind == "census":
+        if unit.cells[0].kind in ("census", "census_part"):
             self._census(held, unit, unit.cells[0], rows)
+            return []
+        if unit.cells[0].kind == "profile":
+            self._profile(held, unit, unit.cells[0], rows)
             return []
         positions = held.budget.positions
         try:
+            if unit.cells[0].kind == "match":
+                return self._match(held, unit, unit.cells[0], rows)
             return self._score(held, unit, rows)
         except torch.AcceleratorError:
             raise
@@ -175,12 +186,28 @@ class Worker:
 
     def _census(self, held: _Held, unit: Unit, cell: Cell, rows: Rows) -> None:
         begin = time.monotonic()
-        spec = TypeAdapter(CensusSpec).validate_python(unit.task)
-        text_rows = _census_windows(held.model, spec, unit)
-        table = census(held.model, text_rows, held.budget, spec.memory_gb)
-        num_tokens = sum(len(row) for row in text_rows)
-        facts = cell_row(cell, len(table), num_tokens, time.monotonic() - begin)
-        rows.add({"neurons": table}, facts)
+        found = census_rows(held.model, unit, held.budget, self._store)
+        facts = cell_row(cell, len(found.rows), found.num_tokens, time.monotonic() - begin)
+        rows.add({found.table: found.rows}, facts)
+
+    @staticmethod
+    def _profile(held: _Held, unit: Unit, cell: Cell, rows: Rows) -> None:
+        begin = time.monotonic()
+        found = profiles_of(held.model, unit, held.budget)
+        num_neurons = len(found.pairs[["layer", "neuron"]].drop_duplicates())
+        facts = cell_row(cell, num_neurons, found.num_tokens, time.monotonic() - begin)
+        rows.add({"neuron_pairs": found.pairs, "neuron_tokens": found.tokens}, facts)
+
+    def _match(self, held: _Held, unit: Unit, cell: Cell, rows: Rows) -> list[CellError]:
+        begin = time.monotonic()
+        task = self._prepared(held, unit, cell)
+        target = self._condition(unit, cell)
+        score = partial(score_texts, held.model, task.texts, budget=held.budget, share=held.share)
+        table = find_match(unit, ordering_census(unit, self._store), target, score)
+        # Every share that was tried, and the set to be matched.
+        num_tokens = (len(table) + 1) * sum(len(row) - 1 for row in task.texts.rows)
+        rows.add({"matches": table}, cell_row(cell, 0, num_tokens, time.monotonic() - begin))
+        return []
 
     def _score(self, held: _Held, unit: Unit, rows: Rows) -> list[CellError]:
         """Score the cells' conditions together; what fails for one does not touch the others."""
@@ -226,14 +253,18 @@ class Worker:
         tables = {"items": task.items(scores)}
         if isinstance(task, WithTables):
             tables |= task.tables(scores)
+        if condition.operation is None and isinstance(task, WithSentences):
+            tables["texts"] = task.sentences()
         num_tokens = sum(map(len, scores.logprobs))
         facts = cell_row(cell, len(tables["items"]), num_tokens, seconds)
+        if isinstance(task, WithVersions):
+            facts["versions"] = versions(task.versions)
         rows.add(tables, {**facts, **clamp, "noise": noise})
 
     def _prepared(self, held: _Held, unit: Unit, cell: Cell) -> PreparedTask:
         if cell.task not in held.tasks:
             spec, corpus = parse_task(unit.task), parse_corpus(unit.corpus)
-            _check_fingerprint(unit, FACTS[spec.kind](spec, corpus).identity["data"])
+            check_fingerprint(unit, FACTS[spec.kind](spec, corpus).identity["data"])
             checkpoint = held.model.checkpoint
             held.tasks[cell.task] = PREPARE[spec.kind](
                 held.model.tokenizer, checkpoint.context, spec, corpus
@@ -243,22 +274,27 @@ class Worker:
     def _condition(self, unit: Unit, cell: Cell) -> Condition:
         key = str(cell.condition_key)
         operation = unit.operations[key]
+        sets = _Sets() if operation is None else self._neuron_sets(unit)[key]
         return Condition(
             name=cell.condition,
             seed=cell.seed,
             operation=operation,
-            neurons={} if operation is None else self._neuron_sets(unit)[key],
+            neurons=sets.neurons,
+            values=sets.values,
             allow_unchanged=key in unit.allow_unchanged,
         )
 
-    def _neuron_sets(self, unit: Unit) -> dict[str, dict[int, tuple[int, ...]]]:
+    def _neuron_sets(self, unit: Unit) -> dict[str, _Sets]:
         attempt = str(unit.conditions_attempt)
         if self._sets[0] != attempt:
             table = read_attempt(self._store, "conditions", attempt).to_pandas()
-            sets: dict[str, dict[int, tuple[int, ...]]] = {}
+            found: dict[str, _Sets] = {}
             for row in table.itertuples():
-                sets.setdefault(row.condition_key, {})[row.layer] = tuple(row.neurons.tolist())
-            self._sets = (attempt, sets)
+                sets = found.setdefault(row.condition_key, _Sets())
+                sets.neurons[row.layer] = tuple(row.neurons.tolist())
+                if row.values is not None:
+                    sets.values[row.layer] = tuple(row.values.tolist())
+            self._sets = (attempt, found)
         return self._sets[1]
 
 
@@ -278,25 +314,6 @@ def _remember_budget(held: _Held) -> None:
         BatchSizes().remember(held.model.checkpoint, _device_name(held.model), held.noted)
     except OSError as error:
         _log.warning("the batch size cannot be remembered: %s", error)
-
-
-def _census_windows(model: LoadedModel, spec: CensusSpec, unit: Unit) -> list[Row]:
-    corpus = parse_corpus(unit.corpus)
-    if corpus is None:
-        raise ValueError("a census needs a corpus")
-    text = corpora.text(corpus)
-    _check_fingerprint(unit, corpora.fingerprint_of(text))
-    length = min(spec.length, model.checkpoint.context)
-    stride = max(round(length * (1 - spec.overlap)), 1)
-    return windows(model.tokenizer, text, length, stride, spec.windows)
-
-
-def _check_fingerprint(unit: Unit, found: Any) -> None:
-    if found != unit.data_fingerprint:
-        raise StaleDataError(
-            f"task {unit.cells[0].task!r} has data {found} on this worker, "
-            f"{unit.data_fingerprint} on the driver"
-        )
 
 
 def _cell_error(cell: Cell, error: Exception) -> CellError:

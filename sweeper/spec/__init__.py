@@ -2,10 +2,20 @@
 
 from sweeper.spec.cluster import ClusterSpec
 from sweeper.spec.compose import load_job, model_option, validate_job
-from sweeper.spec.condition import ByStatistic, ConditionSpec, ExplicitSet, RandomSet
+from sweeper.spec.condition import (
+    ByStatistic,
+    ConditionSpec,
+    CumulativeLayers,
+    ExplicitSet,
+    LayerGroups,
+    MatchedSet,
+    RandomSet,
+    WholeLayers,
+)
 from sweeper.spec.corpus import CensusSpec, CorpusSpec, FileCorpus, HubCorpus, TopicsCorpus
 from sweeper.spec.job import JobSpec, StatisticsSpec
 from sweeper.spec.model import ModelSpec, WheelFallback
+from sweeper.spec.profile import ProfileSpec
 from sweeper.spec.task import (
     Columns,
     FilePairs,
@@ -14,7 +24,9 @@ from sweeper.spec.task import (
     LmEvalSpec,
     MinimalPairsSpec,
     PerplexitySpec,
+    SurprisalSpec,
     TaskSpec,
+    WindowsSpec,
 )
 
 __all__ = [
@@ -24,6 +36,7 @@ __all__ = [
     "Columns",
     "ConditionSpec",
     "CorpusSpec",
+    "CumulativeLayers",
     "ExplicitSet",
     "FileCorpus",
     "FilePairs",
@@ -31,15 +44,21 @@ __all__ = [
     "HubCorpus",
     "HubPairs",
     "JobSpec",
+    "LayerGroups",
     "LmEvalSpec",
+    "MatchedSet",
     "MinimalPairsSpec",
     "ModelSpec",
     "PerplexitySpec",
+    "ProfileSpec",
     "RandomSet",
     "StatisticsSpec",
+    "SurprisalSpec",
     "TaskSpec",
     "TopicsCorpus",
     "WheelFallback",
+    "WholeLayers",
+    "WindowsSpec",
     "load_job",
     "model_option",
     "validate_job",

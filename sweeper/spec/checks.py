@@ -1,10 +1,11 @@
 """Rules between the parts of a job, checked once each part is valid by itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from sweeper.spec.condition import ByStatistic, ConditionSpec, RandomSet
+from sweeper.spec.condition import ByStatistic, ConditionSpec, MatchedSet, RandomSet
 from sweeper.spec.corpus import CensusSpec, CorpusSpec
-from sweeper.spec.task import PerplexitySpec, TaskSpec
+from sweeper.spec.profile import ProfileSpec
+from sweeper.spec.task import PerplexitySpec, TaskSpec, WindowsSpec
 from sweeper.spec.wording import hint, listed
 
 Conditions = Mapping[str, ConditionSpec]
@@ -15,6 +16,7 @@ def contradictions(
     suite: Mapping[str, TaskSpec],
     corpus: Mapping[str, CorpusSpec],
     census: CensusSpec | None,
+    profiles: ProfileSpec | None,
 ) -> list[str]:
     """Say in one line each what does not fit together."""
     return [
@@ -22,16 +24,20 @@ def contradictions(
         *_corpora(suite, corpus, census),
         *_baselines(condition),
         *_neurons(condition),
+        *_values(condition),
         *_census(condition, census),
+        *_profiles(profiles, census),
         *_controls(condition),
+        *_matches(condition, suite),
     ]
 
 
 def _reserved(condition: Conditions, suite: Mapping[str, TaskSpec]) -> Iterator[str]:
-    """The census of a checkpoint is a cell beside the tasks' and conditions', under this name."""
+    """Names of a checkpoint's cells beside those of its tasks and conditions."""
     for group, names in (("condition", condition), ("suite", suite)):
-        if "census" in names:
-            yield f"{group}.census: the name census is taken; choose another"
+        for name in ("census", "profile"):
+            if name in names:
+                yield f"{group}.{name}: the name {name} is taken; choose another"
 
 
 def _corpora(
@@ -39,7 +45,7 @@ def _corpora(
 ) -> Iterator[str]:
     wanted = {"census.corpus": census.corpus} if census else {}
     for name, task in suite.items():
-        if isinstance(task, PerplexitySpec):
+        if isinstance(task, WindowsSpec):
             wanted[f"suite.{name}.corpus"] = task.corpus
     for key, name in wanted.items():
         if name not in corpus:
@@ -62,24 +68,66 @@ def _neurons(condition: Conditions) -> Iterator[str]:
             yield f"{key}: missing; operation {spec.operation} needs a set of neurons"
 
 
+def _values(condition: Conditions) -> Iterator[str]:
+    for name, spec in condition.items():
+        key = f"condition.{name}.value"
+        if spec.operation == "set" and spec.value is None:
+            yield f"{key}: missing; operation set needs the number that it puts in"
+        if spec.operation != "set" and spec.value is not None:
+            yield f"{key}: {spec.value:g} is not allowed; only operation set takes a value"
+
+
 def _census(condition: Conditions, census: CensusSpec | None) -> Iterator[str]:
     if census is not None:
+        yield from _pairs(condition, census)
         return
     for name, spec in condition.items():
-        if isinstance(spec.neurons, ByStatistic):
-            yield (
-                f"census: missing; condition.{name}.neurons chooses by the statistic "
-                f"{spec.neurons.statistic}, so census.corpus is needed"
-            )
+        neurons = spec.neurons
+        if isinstance(neurons, ByStatistic):
+            why = f"condition.{name}.neurons chooses by the statistic {neurons.statistic}"
+        elif isinstance(neurons, MatchedSet):
+            why = f"condition.{name}.neurons is matched by statistics"
+        elif spec.operation == "mean":
+            why = f"condition.{name}.operation puts in the neurons' means"
+        else:
+            continue
+        yield f"census: missing; {why}, so census.corpus is needed"
+
+
+def _pairs(condition: Conditions, census: CensusSpec) -> Iterator[str]:
+    """The mapping difficulty is measured on pairs of tokens."""
+    for name, spec in condition.items():
+        if census.pairs == 0 and "md" in _statistics(spec):
+            yield f"census.pairs: 0 is not allowed; condition.{name}.neurons needs the statistic md"
+
+
+def _profiles(profiles: ProfileSpec | None, census: CensusSpec | None) -> Iterator[str]:
+    if profiles is None:
+        return
+    if census is None:
+        yield "census: missing; profiles are of the census' neurons, so census.corpus is needed"
+    elif profiles.statistic == "md" and census.pairs == 0:
+        yield "census.pairs: 0 is not allowed; profiles.statistic needs the statistic md"
+
+
+def _statistics(spec: ConditionSpec) -> Sequence[str]:
+    """Statistics of the census that a condition's neurons are chosen by."""
+    if isinstance(spec.neurons, MatchedSet) and spec.neurons.by == "moments":
+        return spec.neurons.moments
+    if isinstance(spec.neurons, ByStatistic | MatchedSet):
+        return [spec.neurons.statistic]
+    return []
 
 
 def _controls(condition: Conditions) -> Iterator[str]:
-    """Controls of what is there, with the same operation, and not of another random set."""
+    """Controls of what is there, with the same operation, and none of a random set."""
     chosen = {name: spec for name, spec in condition.items() if spec.neurons is not None}
-    allowed = [name for name, spec in chosen.items() if not isinstance(spec.neurons, RandomSet)]
+    not_random = [n for n, spec in chosen.items() if not isinstance(spec.neurons, RandomSet)]
+    own = [n for n in not_random if not isinstance(chosen[n].neurons, MatchedSet)]
     for name, spec in condition.items():
-        if not isinstance(spec.neurons, RandomSet) or spec.neurons.match is None:
+        if not isinstance(spec.neurons, RandomSet | MatchedSet) or spec.neurons.match is None:
             continue
+        allowed = not_random if isinstance(spec.neurons, RandomSet) else own
         target, key = spec.neurons.match, f"condition.{name}.neurons.match"
         if target not in allowed:
             yield (
@@ -90,4 +138,27 @@ def _controls(condition: Conditions) -> Iterator[str]:
             yield (
                 f"condition.{name}.operation: {spec.operation} is not allowed; a control does "
                 f"what its match {target} does: {chosen[target].operation}"
+            )
+        elif spec.operation == "set" and chosen[target].value != spec.value:
+            yield (
+                f"condition.{name}.value: {spec.value} is not allowed; a control does what its "
+                f"match {target} does: {chosen[target].value}"
+            )
+
+
+def _matches(condition: Conditions, suite: Mapping[str, TaskSpec]) -> Iterator[str]:
+    """A match by perplexity needs a text that perplexity is measured on."""
+    texts = [name for name, task in suite.items() if isinstance(task, PerplexitySpec)]
+    for name, spec in condition.items():
+        if not isinstance(spec.neurons, MatchedSet):
+            continue
+        task, key = spec.neurons.task, f"condition.{name}.neurons.task"
+        if spec.neurons.by == "moments" and task is not None:
+            yield f"{key}: {task!r} is not allowed; a match by moments reads no text"
+        if spec.neurons.by == "perplexity" and task is None:
+            yield f"{key}: missing; a perplexity task of the suite is needed; {listed(texts)}"
+        elif spec.neurons.by == "perplexity" and task not in texts:
+            yield (
+                f"{key}: {task!r} is not allowed; a perplexity task of the suite is needed; "
+                f"{listed(texts)}{hint(task, texts)}"
             )

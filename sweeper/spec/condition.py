@@ -1,30 +1,60 @@
 """What is done to which neurons."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sweeper.spec.base import Allowed, EntryName, Fraction, Index, Strict
+from sweeper.spec.base import Allowed, Count, EntryName, Fraction, Index, Strict
 
 
-def _without_repeats(indices: Sequence[int]) -> Sequence[int]:
-    repeated = next((index for index in indices if indices.count(index) > 1), None)
+def without_repeats(entries: Sequence[Any]) -> Sequence[Any]:
+    """Give a list back that holds nothing twice; ValueError otherwise."""
+    repeated = next((entry for entry in entries if entries.count(entry) > 1), None)
     if repeated is not None:
-        raise ValueError(f"{repeated} is listed twice; every index may stand there once")
-    return indices
+        raise ValueError(f"{repeated} is listed twice; every entry may stand there once")
+    return entries
 
 
 Indices = Annotated[
     list[Index],
     Field(min_length=1),
-    AfterValidator(_without_repeats),
+    AfterValidator(without_repeats),
     Allowed("a list of different whole numbers of at least 0"),
 ]
 """At least one index, none of them twice."""
 
-Statistic = Literal["wd", "mean", "sd", "skew", "kurtosis", "share_negative"]
-Layers = Literal["all"] | Indices
+Statistic = Literal["wd", "md", "mean", "sd", "skew", "kurtosis", "mean_abs", "share_negative"]
+
+Statistics = Annotated[
+    list[Statistic],
+    Field(min_length=1),
+    AfterValidator(without_repeats),
+    Allowed(f"a list of different ones of {', '.join(get_args(Statistic))}"),
+]
+"""At least one statistic of the census, none of them twice."""
+
+
+class LayerGroups(Strict):
+    """The condition once for each group of so many consecutive layers, each group alone."""
+
+    groups: Count
+
+
+class CumulativeLayers(Strict):
+    """The condition once for the first so many layers, once for twice as many, up to all."""
+
+    cumulative: Count
+
+
+Layers = Annotated[
+    Literal["all", "each"] | Indices | LayerGroups | CumulativeLayers,
+    Allowed(
+        "all, each, a list of different whole numbers of at least 0, {groups: N} or "
+        "{cumulative: N} with N at least 1"
+    ),
+]
+"""``each`` is groups of one layer. A last group may be smaller than the others."""
 
 
 class ByStatistic(Strict):
@@ -68,14 +98,60 @@ class ExplicitSet(Strict):
     """Layer -> neurons of that layer."""
 
 
-SetSpec = Annotated[ByStatistic | RandomSet | ExplicitSet, Field(discriminator="kind")]
+class MatchedSet(Strict):
+    """A control that is like another condition in what it is matched by, in the same layers."""
+
+    kind: Literal["matched"]
+    match: EntryName
+    """Name of the condition whose control this is."""
+    by: Literal["perplexity", "moments"]
+    """``perplexity``: the smallest bottom set of ``statistic`` whose clamp raises perplexity as
+    much as the matched condition does. ``moments``: for each neuron of the matched condition,
+    another one of its layer that is nearest in ``moments``."""
+    statistic: Statistic = "wd"
+    """By perplexity: what the bottom set is the bottom of."""
+    moments: Statistics = Field(default=["skew", "kurtosis", "mean_abs"])
+    """By moments: what is compared, each in units of its spread in the layer."""
+    task: EntryName | None = None
+    """By perplexity: name of the perplexity task of the suite on whose text the match is made."""
+    tolerance: Fraction = 0.02
+    """By perplexity: accepted difference of the two increases, relative to the matched one's."""
+
+
+class WholeLayers(Strict):
+    """Every neuron of the layers."""
+
+    kind: Literal["all"]
+    layers: Layers = "all"
+
+
+SetSpec = Annotated[
+    ByStatistic | RandomSet | ExplicitSet | MatchedSet | WholeLayers, Field(discriminator="kind")
+]
+
+
+OperationName = Literal[
+    "negative_clamp",
+    "positive_clamp",
+    "zero",
+    "mean",
+    "set",
+    "sign_flip",
+    "positive_relu",
+    "remove_mlp",
+]
 
 
 class ConditionSpec(Strict):
     """An operation on a set of neurons; without an operation it is the baseline."""
 
-    operation: Literal["negative_clamp", "positive_clamp", "zero"] | None
-    """On the pre-activation a: max(a, 0), min(a, 0), or 0."""
+    operation: OperationName | None
+    """On the pre-activation a: ``negative_clamp`` max(a, 0), ``positive_clamp`` min(a, 0), ``zero``
+    0, ``mean`` the neuron's mean in the census, ``set`` the number ``value``. After the activation:
+    ``sign_flip`` |act(a)|, ``positive_relu`` a where a > 0 and act(a) elsewhere. ``remove_mlp``
+    takes the MLP's output out of the residual stream; its set is ``{kind: all}``."""
+    value: float | None = None
+    """The pre-activation that ``set`` puts in."""
     neurons: SetSpec | None = None
     allow_unchanged: bool = False
     """Whether a clamp that changes not a single value is fine; an error otherwise."""

@@ -27,6 +27,9 @@ def drop_stale(data: Any, said: Any, annotation: Any) -> None:
     if model is not None and "kind" in said:
         for key in _stale(old, model, annotation) - said.keys():
             data.pop(key, None)
+    if model is None:
+        for key in _of_other_models(annotation, said):
+            data.pop(key, None)
     for key in said.keys() & data.keys():
         below = fields_of(model).get(key) if model else value_of(annotation)
         drop_stale(data[key], said[key], below)
@@ -35,6 +38,13 @@ def drop_stale(data: Any, said: Any, annotation: Any) -> None:
 def _model(annotation: Any, data: Mapping[Any, Any]) -> type[BaseModel] | None:
     models = models_of(annotation)
     return models[0] if len(models) == 1 else variant(annotation, data.get("kind"))
+
+
+def _of_other_models(annotation: Any, said: Mapping[Any, Any]) -> set[str]:
+    """Keys of models without a kind that cannot stand beside what is said."""
+    keys = [set(fields_of(model)) for model in models_of(annotation)]
+    fitting = [allowed for allowed in keys if said.keys() <= allowed]
+    return set[str]().union(*keys) - fitting[0] if len(fitting) == 1 else set()
 
 
 def _stale(old: type[BaseModel] | None, new: type[BaseModel], annotation: Any) -> set[str]:

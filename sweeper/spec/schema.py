@@ -75,12 +75,15 @@ class Place:
 def locate(root: type[BaseModel], loc: Loc) -> Place:
     """Turn pydantic's place of an error into the key of the job file.
 
-    The way ends at a list or at a union of plain types: what is allowed is said there.
+    The way ends at a list, at a union of plain types, and at one of models without a ``kind``:
+    what is allowed is said there.
     """
     place = Place((), root, None)
     for step in loc:
         models = models_of(place.annotation)
         if len(models) > 1:
+            if not any(map(kinds_of, models)):
+                break
             place = replace(place, annotation=variant(place.annotation, step))
             continue
         below = fields_of(models[0]).get(str(step)) if models else value_of(place.annotation)

@@ -8,11 +8,16 @@ from sweeper.records import SCHEMA_VERSION
 from sweeper.store.filesystem import Files
 
 
+class NoStoreError(UserError):
+    """Nothing is wrong with the address, but nobody has made a store there."""
+
+
 def open_files(uri: str, create: bool = False) -> Files:
     """Open the files of a store; makes the store only if ``create`` is set.
 
     Raises:
-        UserError: no store there, a store of another schema version, or no access.
+        NoStoreError: no store there, and ``create`` is not set.
+        UserError: a store of another schema version, or no access.
     """
     files = Files(uri)
     content = files.read(Layout.version)
@@ -22,7 +27,7 @@ def open_files(uri: str, create: bool = False) -> Files:
         # Two processes may do this at once: both write the same text.
         files.write(Layout.version, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
     else:
-        raise UserError(
+        raise NoStoreError(
             f"store: there is no store at {files.uri!r} ({Layout.version} is missing); "
             "'sweeper run' makes one"
         )

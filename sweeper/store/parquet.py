@@ -31,6 +31,8 @@ def read_table(
 ) -> pa.Table:
     """Read the schema's columns of a Parquet file.
 
+    Columns that came into the schema after the file was written are null, where it allows nulls.
+
     Args:
         files: The store.
         path: Relative path of the file.
@@ -57,6 +59,9 @@ def read_table(
     if keys is not None:
         table = table.filter(pc.is_in(table["cell_key"], pa.array(keys, pa.string())))
         table = table.select([name for name in schema.names if name in table.column_names])
+    for column in schema:
+        if column.nullable and column.name not in table.column_names:
+            table = table.append_column(column, pa.nulls(len(table), column.type))
     try:
         return conform(path, table, schema)
     except ValueError as error:

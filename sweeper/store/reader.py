@@ -66,6 +66,14 @@ class Store:
         """Keys of the cells that are done."""
         return {key for key, attempt in self._index.winners.items() if self._done(key, attempt)}
 
+    def attempt_of(self, key: str) -> str:
+        """The attempt whose rows count for a cell.
+
+        Raises:
+            KeyError: nothing was committed for the cell.
+        """
+        return self._index.winners[key]
+
     def failed(self) -> dict[str, Failure]:
         """Cells whose only commits are failures, by key; errors come from the table ``cells``."""
         winners = self._index.winners

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
 from sweeper.errors import UserError
@@ -17,7 +18,7 @@ from sweeper.store.claims import DriverClaim
 from sweeper.store.filesystem import one_line
 from sweeper.store.parquet import read_table, write_table
 from sweeper.store.reader import Store
-from sweeper.store.schemas import ESTIMATES, MANIFEST, conform
+from sweeper.store.schemas import CONTRASTS, ESTIMATES, MANIFEST, conform
 
 _CHECKPOINTS = TypeAdapter(tuple[Checkpoint, ...])
 
@@ -80,7 +81,11 @@ class RunFolder:
 
     def read_manifest(self) -> pa.Table:
         """The run's cells, as ``schemas.MANIFEST``."""
-        return self._read_table(self._layout.manifest(self.run), MANIFEST, "manifest")
+        table = self._read_table(self._layout.manifest(self.run), MANIFEST, "manifest")
+        # Older versions knew no families: every condition was its own.
+        family = pc.coalesce(table["family"], table["condition"])
+        place = table.schema.get_field_index("family")
+        return table.set_column(place, MANIFEST.field("family"), family)
 
     def write_progress(self, progress: Mapping[str, Any]) -> None:
         """Keep how far the run is (JSON types)."""
@@ -111,6 +116,19 @@ class RunFolder:
         table = self._read_table(self._layout.estimates(self.run), ESTIMATES, "estimates")
         estimates: pd.DataFrame = table.to_pandas()
         return estimates
+
+    def write_contrasts(self, contrasts: pd.DataFrame) -> None:
+        """Keep the contrasts; ValueError if the columns are not those of ``ContrastEstimate``."""
+        table = conform(
+            "contrasts", pa.Table.from_pandas(contrasts, preserve_index=False), CONTRASTS
+        )
+        write_table(self._files, self._layout.contrasts(self.run), table)
+
+    def read_contrasts(self) -> pd.DataFrame:
+        """The contrasts, one row for each of their parts."""
+        table = self._read_table(self._layout.contrasts(self.run), CONTRASTS, "contrasts")
+        contrasts: pd.DataFrame = table.to_pandas()
+        return contrasts
 
     def report_folder(self) -> Path:
         """Local folder for tables and figures, made if it is not there.

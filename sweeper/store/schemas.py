@@ -1,11 +1,14 @@
 """Explicit Arrow schemas of all tables; every table of the store carries the cell key."""
 
 from dataclasses import fields
-from typing import get_type_hints
+from typing import TYPE_CHECKING, get_type_hints
 
 import pyarrow as pa
 
-from sweeper.records import Estimate
+from sweeper.records import ContrastEstimate, Estimate
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -86,18 +89,122 @@ NEURONS = pa.schema(
         _required("neuron", pa.int32()),
         *_floats("mean", "sd", "skew", "kurtosis", "share_negative", "wd"),
         _required("num_tokens", pa.int64()),
+        pa.field("mean_abs", pa.float64()),
+        pa.field("md", pa.float64()),
+        pa.field("wd_bound", pa.float64()),
     ]
 )
-"""Census: one row per neuron; kurtosis is excess, NaN where a statistic is undefined."""
+"""Census: one row per neuron; kurtosis is excess, NaN where a statistic is undefined.
+
+``wd`` differs from the exact distance by at most ``wd_bound``, 0 where it was computed exactly.
+``mean_abs``, ``md`` and ``wd_bound`` are null where they are undefined or were not computed."""
+
+CENSUS_PARTS = pa.schema(
+    [
+        *_strings("cell_key", "attempt"),
+        _required("layer", pa.int32()),
+        _required("state", pa.large_binary()),
+    ]
+)
+"""What a part of a census has gathered: one row per layer (``neurons.summary``); none where the
+text ends before the part begins."""
 
 CONDITIONS = pa.schema(
     [
         *_strings("cell_key", "attempt", "condition_key"),
         _required("layer", pa.int32()),
         _required("neurons", pa.list_(pa.int32())),
+        pa.field("values", pa.list_(pa.float64())),
     ]
 )
-"""Neuron sets: one row per condition and layer; the cell key is the condition key."""
+"""Neuron sets: one row per condition and layer; the cell key is the condition key. ``values`` has
+one number per neuron where the operation puts in a value, and is null elsewhere."""
+
+MATCHES = pa.schema(
+    [
+        *_strings("cell_key", "attempt", "target_key", "statistic"),
+        *_floats("fraction"),
+        _required("num_neurons", pa.int64()),
+        _required("num_windows", pa.int32()),
+        *_floats("target_increase"),
+        pa.field("target_low", pa.float64()),
+        pa.field("target_high", pa.float64()),
+        *_floats("increase"),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        *_floats("difference"),
+        pa.field("difference_low", pa.float64()),
+        pa.field("difference_high", pa.float64()),
+        *_floats("tolerance"),
+        _required("chosen", pa.bool_()),
+        _required("reached", pa.bool_()),
+        *_strings("outcome"),
+    ]
+)
+"""Search for a set that raises perplexity as much as another one: a row for each share tried.
+
+``fraction`` is the share of each layer with the smallest ``statistic``, 0 the model as it is.
+``increase`` is that of mean NLL (nats per token) over the baseline, ``target_increase`` the one to
+match, ``difference`` what is between them, each with the 95 % t interval over windows (null where
+one window says nothing of the spread). ``chosen`` marks the set that the control has, ``reached``
+tells whether there is one, ``outcome`` why not (``neurons.match.Outcome``). ``target_key`` is the
+condition key of the set to be matched."""
+
+BALANCE = pa.schema(
+    [
+        *_strings("cell_key", "attempt", "condition_key", "target_key", "statistic"),
+        _required("num_pairs", pa.int64()),
+        *_floats("before", "after", "difference"),
+        pa.field("difference_low", pa.float64()),
+        pa.field("difference_high", pa.float64()),
+    ]
+)
+"""How like its target a moment-matched set is, in standard deviations of the layer: a row for each
+statistic, the cell key being the condition key. ``before`` is the mean distance of a neuron of the
+target from a random one of its layer, ``after`` from the one that it is paired with, ``difference``
+the signed mean, control minus target, with its 95 % t interval over layers."""
+
+NEURON_PAIRS = pa.schema(
+    [
+        *_strings("cell_key", "attempt"),
+        *(_required(name, pa.int32()) for name in ("layer", "neuron", "pair")),
+        *(_required(name, pa.int32()) for name in ("token_i", "token_j")),
+        *_strings("text_i", "text_j"),
+        *_floats("dx", "y_i", "y_j"),
+        _required("similar", pa.bool_()),
+    ]
+)
+"""Pairs of tokens as one neuron sees them: one row per neuron and pair.
+
+``dx`` is the Euclidean distance of the layer's two inputs, ``y_i`` and ``y_j`` are the neuron's
+pre-activations, ``text_i`` and ``text_j`` the tokens, last, after a little of their context.
+``similar`` tells pairs that were sought for their similar inputs from those drawn at random
+(``neurons.profile`` has the rule)."""
+
+NEURON_TOKENS = pa.schema(
+    [
+        *_strings("cell_key", "attempt"),
+        *(_required(name, pa.int32()) for name in ("layer", "neuron", "token")),
+        *_strings("text"),
+        _required("count", pa.int64()),
+        *_floats("mean", "sd"),
+    ]
+)
+"""How a neuron tells tokens apart: one row per neuron and vocabulary id, with the mean and the
+standard deviation (population) of the pre-activation over its ``count`` occurrences. Kept are the
+ids at both ends of the neuron's range (``neurons.profile``)."""
+
+TEXTS = pa.schema(
+    [
+        *_strings("cell_key", "attempt"),
+        _required("item", pa.int32()),
+        *_strings("text"),
+        pa.field("text_bad", pa.string()),
+    ]
+)
+"""What the items of a task are, for people: one row per item, under the cell of the baseline only.
+
+``text`` is the acceptable sentence of a minimal pair, ``text_bad`` the other one."""
 
 CELLS = pa.schema(
     [
@@ -127,7 +234,13 @@ TABLES = {
     "outcomes": OUTCOMES,
     "aggregates": AGGREGATES,
     "neurons": NEURONS,
+    "census_parts": CENSUS_PARTS,
     "conditions": CONDITIONS,
+    "matches": MATCHES,
+    "balance": BALANCE,
+    "neuron_pairs": NEURON_PAIRS,
+    "neuron_tokens": NEURON_TOKENS,
+    "texts": TEXTS,
     "cells": CELLS,
 }
 """The tables that workers commit to, by name."""
@@ -140,18 +253,41 @@ MANIFEST = pa.schema(
         pa.field("operation", pa.string()),
         _required("num_neurons", pa.int64()),
         pa.field("control_of", pa.string()),
+        pa.field("matched_to", pa.string()),
+        pa.field("family", pa.string()),
+        pa.field("first_layer", pa.int32()),
+        pa.field("last_layer", pa.int32()),
         _required("is_baseline", pa.bool_()),
         *_strings("task", "task_kind"),
     ]
 )
-"""The cells of one run with their names for people; a cell itself is shared by many runs."""
+"""The cells of one run with their names for people; a cell itself is shared by many runs.
 
-_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), str | None: pa.string()}
-_HINTS = get_type_hints(Estimate)
+``control_of`` names the condition that a random set controls, ``matched_to`` the one that a
+matched set is matched to. ``family`` is the job's name of the condition; where a condition is
+repeated for groups of layers, ``condition`` tells the group too, and ``first_layer`` and
+``last_layer`` hold it."""
 
-# Nullable throughout: the way from pandas to Arrow turns NaN ("too little data") into null.
-ESTIMATES = pa.schema([pa.field(f.name, _ARROW[_HINTS[f.name]]) for f in fields(Estimate)])
+_ARROW = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    str | None: pa.string(),
+    int | None: pa.int64(),
+}
+
+
+def _of_record(record: type["DataclassInstance"]) -> pa.Schema:
+    """Nullable throughout: the way from pandas to Arrow turns NaN ("too little data") into null."""
+    hints = get_type_hints(record)
+    return pa.schema([pa.field(field.name, _ARROW[hints[field.name]]) for field in fields(record)])
+
+
+ESTIMATES = _of_record(Estimate)
 """One row per estimate: the fields of ``records.Estimate``."""
+
+CONTRASTS = _of_record(ContrastEstimate)
+"""One row per part of a contrast: the fields of ``records.ContrastEstimate``."""
 
 
 def conform(name: str, table: pa.Table, schema: pa.Schema) -> pa.Table:

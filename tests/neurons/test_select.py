@@ -2,7 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweeper.neurons.select import by_statistic, random_set
+from sweeper.errors import UserError
+from sweeper.neurons.select import (
+    bottom_of_others,
+    by_statistic,
+    most_extreme,
+    put_in,
+    random_set,
+)
 
 
 def frame(*layers: list[float]) -> pd.DataFrame:
@@ -70,3 +77,51 @@ def test_more_than_the_layer_has_gives_the_layer():
 @pytest.mark.parametrize("count", [0])
 def test_nothing_asked_nothing_drawn(count):
     assert random_set({0: count}, 4, "m", 0) == {}
+
+
+def test_what_a_census_lacks_is_named():
+    old = frame([1.0, 2.0]).assign(md=np.nan)
+    for neurons in (old, old.drop(columns="md")):
+        with pytest.raises(
+            UserError, match="no neuron of the census in the store has the statistic md; where"
+        ):
+            by_statistic(neurons, "md", "top", 0.5, [0])
+
+
+def test_the_bottom_of_the_others_is_nested_and_leaves_the_set_out():
+    values = np.random.default_rng(0).permutation(40).astype(float).tolist()
+    neurons, target = frame(values), {0: (3, 7, 21)}
+    before: set[int] = set()
+    for fraction in (0.05, 0.3, 0.6, 1.0):
+        found = set(bottom_of_others(neurons, "wd", fraction, target).get(0, ()))
+        whole = set(by_statistic(neurons, "wd", "bottom", fraction, [0])[0])
+        assert found == whole - {3, 7, 21}
+        assert before <= found
+        before = found
+    assert bottom_of_others(neurons, "wd", 0.0, target) == {}
+    # Only the layers of the set.
+    two = pd.concat([neurons, neurons.assign(layer=1)])
+    assert list(bottom_of_others(two, "wd", 0.5, {1: (0,)})) == [1]
+
+
+def test_what_is_put_in():
+    neurons = frame([1.0, 2.0, 3.0, 4.0]).assign(mean=[0.5, -1.5, 2.5, 0.25])
+    chosen = {0: (1, 3)}
+    assert put_in("mean", None, neurons, chosen) == {0: (-1.5, 0.25)}
+    assert put_in("set", 2.0, None, chosen) == {0: (2.0, 2.0)}
+    assert put_in("zero", None, neurons, chosen) == {}
+    assert put_in(None, None, None, {}) == {}
+
+
+def test_the_most_extreme_of_the_whole_model():
+    census = frame([0.5, np.nan, 0.9, 0.1], [0.7, 0.9, 0.9, -5.0])
+    assert most_extreme(census, "wd", 1) == {0: (2,)}
+    # Of equal ones the first, in any order of the rows; sorted in their layers.
+    assert most_extreme(census, "wd", 2) == {0: (2,), 1: (1,)}
+    assert most_extreme(census.iloc[::-1], "wd", 4) == {0: (2,), 1: (0, 1, 2)}
+    assert most_extreme(census, "wd", 99) == {0: (0, 2, 3), 1: (0, 1, 2, 3)}
+
+
+def test_without_the_statistic_none_is_extreme():
+    with pytest.raises(UserError, match="no neuron of the census in the store has the statistic"):
+        most_extreme(frame([np.nan, np.nan]), "wd", 3)

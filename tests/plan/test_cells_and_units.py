@@ -5,9 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records_factory import cell, checkpoint, condition, unit
 
-from sweeper.plan.cells import needs_census, num_score_cells, score_cells, seeds_of
+from sweeper.plan.cells import (
+    matched_by_perplexity,
+    needs_census,
+    needs_match,
+    num_draws,
+    score_cells,
+    seeds_of,
+)
 from sweeper.plan.cost import guessed_rate
-from sweeper.plan.forecast import forecast
+from sweeper.plan.forecast import Work, forecast
+from sweeper.plan.layers import concrete_conditions
 from sweeper.plan.sharing import layers_shared, neighbours
 from sweeper.plan.units import (
     UNITS_PER_WORKER,
@@ -59,12 +67,39 @@ def test_only_random_sets_have_seeds():
         "free": draws,
         "named": [None],
     }
-    assert num_score_cells(job()) == (1 + 1 + 4 + 4 + 1) * 2
+    assert num_draws(job(), concrete_conditions(job(), checkpoint())) == 1 + 1 + 4 + 4 + 1
 
 
 def test_a_control_waits_for_the_census_that_its_condition_needs():
-    waits = {name for name in job().condition if needs_census(job(), name)}
-    assert waits == {"top", "control"}
+    conditions = concrete_conditions(job(), checkpoint())
+    assert {name for name in conditions if needs_census(conditions, name)} == {"top", "control"}
+    assert not any(needs_match(conditions, name) for name in conditions)
+
+
+def test_what_waits_for_a_census_or_a_match():
+    matched = {"kind": "matched", "match": "top"}
+    perplexity = matched | {"by": "perplexity", "task": "b"}
+    named = {"kind": "explicit", "neurons": {0: [1]}}
+    conditions = concrete_conditions(
+        job(
+            condition={
+                "base": {"operation": None},
+                "top": {"operation": "mean", "neurons": named},
+                "like": {"operation": "mean", "neurons": matched | {"by": "moments"}},
+                "as_bad": {"operation": "mean", "neurons": perplexity},
+                "control": {"operation": "mean", "neurons": {"kind": "random", "match": "as_bad"}},
+                "all": {"operation": "remove_mlp", "neurons": {"kind": "all"}},
+            }
+        ),
+        checkpoint(),
+    )
+    waits = {name for name in conditions if needs_census(conditions, name)}
+    assert waits == {"top", "like", "as_bad", "control"}
+    assert {name: needs_match(conditions, name) for name in conditions} == {
+        **dict.fromkeys(("base", "top", "like", "all")),
+        **dict.fromkeys(("as_bad", "control"), "as_bad"),
+    }
+    assert list(matched_by_perplexity(conditions)) == ["as_bad"]
 
 
 def test_one_cell_for_each_task_and_condition():
@@ -175,18 +210,18 @@ def test_layers_are_shared_up_to_the_first_difference():
     assert layers_shared(base, high, 4) == 2
     assert layers_shared(high, condition(name="twin", neurons={2: (1,)}), 4) == 4
     assert layers_shared(high, condition(neurons={2: (1,), 3: (0,)}), 4) == 3
+    one, other = (condition(operation="set", neurons={2: (1,)}, values={2: (v,)}) for v in (1, 2))
+    assert layers_shared(one, other, 4) == 2
+    assert layers_shared(one, one, 4) == 4
 
 
 def test_forecast_counts_what_is_left():
-    row = forecast(
-        job(),
-        checkpoint(),
-        TASKS,
-        census_cost=500.0,
-        done={"a": 10, "b": 0, "census": 1},
-        rate=10.0,
-        workers=2,
-    )
+    work = [
+        Work(cells=1, done=1, cost=500.0),
+        Work(cells=11, done=10, cost=100.0),
+        Work(cells=11, done=0, cost=40.0),
+    ]
+    row = forecast(job(), checkpoint(), work, rate=10.0, workers=2)
     assert (row.cells, row.done) == (23, 11)
     assert row.positions == 1 * 100 + 11 * 40
     assert row.seconds == pytest.approx(540 / 20)
@@ -196,15 +231,9 @@ def test_forecast_counts_what_is_left():
 
 @pytest.mark.parametrize(("seconds", "units"), [(60, 1 + 4), (8, 1 + 6)])
 def test_forecast_knows_both_limits_of_a_unit(seconds, units):
-    row = forecast(
-        job(cluster={"unit_seconds": seconds}),
-        checkpoint(),
-        TASKS,
-        census_cost=None,
-        done={"a": 10, "b": 0},
-        rate=10.0,
-        workers=1,
-    )
+    work = [Work(cells=11, done=10, cost=100.0), Work(cells=11, done=0, cost=40.0)]
+    limited = job(cluster={"unit_seconds": seconds})
+    row = forecast(limited, checkpoint(), work, rate=10.0, workers=1)
     # Cells of 40 positions: at most 540 / 4 = 135 for enough units, or 80 in eight seconds.
     assert row.units == units
 

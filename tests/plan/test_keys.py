@@ -3,9 +3,11 @@ from dataclasses import fields, replace
 import pytest
 from records_factory import checkpoint, condition
 
-from sweeper.plan.keys import census_key, score_key
+from sweeper.plan.keys import census_key, match_key, profile_key, score_key
 from sweeper.records import Checkpoint, content_hash
+from sweeper.spec.condition import MatchedSet
 from sweeper.spec.corpus import CensusSpec
+from sweeper.spec.profile import ProfileSpec
 
 TASK = {"kind": "minimal_pairs", "data": "sha256:1", "reduce": "sum"}
 NAMES_ONLY = {"model", "revision", "location", "commit", "origin", "device"}
@@ -46,6 +48,8 @@ def test_no_field_of_a_checkpoint_is_forgotten():
         {"neurons": {1: (1, 2)}},
         {"neurons": {0: (1, 2), 1: (0,)}},
         {"operation": None, "neurons": {}},
+        {"values": {0: (0.5, 1.0)}},
+        {"values": {0: (0.5, 0.5)}},
         {"allow_unchanged": True},  # or its zero effect would pass where it is an error
     ],
 )
@@ -65,14 +69,85 @@ def test_every_ingredient_of_the_task_changes_the_key(change):
 def test_census_rules_change_the_key_and_memory_does_not():
     base = CensusSpec(corpus="c", length=32)
     key = census_key(checkpoint(), base, "sha256:0")
-    for change in ({"length": 16}, {"overlap": 0.25}, {"windows": 3}):
+    changes = ({"length": 16}, {"overlap": 0.25}, {"windows": 3}, {"method": "exact"})
+    for change in (*changes, {"bins": 64}, {"pairs": 5}):
         assert census_key(checkpoint(), base.model_copy(update=change), "sha256:0") != key
     assert census_key(checkpoint(), base, "sha256:1") != key
-    for change in ({"memory_gb": 1.0}, {"corpus": "renamed"}):
+    for change in ({"memory_gb": 1.0}, {"corpus": "renamed"}, {"parts": 4}):
         assert census_key(checkpoint(), base.model_copy(update=change), "sha256:0") == key
+    # Bins are of no matter where there are none.
+    exact, other = (base.model_copy(update={"method": "exact", "bins": n}) for n in (64, 128))
+    assert census_key(checkpoint(), exact, "s") == census_key(checkpoint(), other, "s")
     # Windows are cut to the context, 64 here: a longer one is the same census.
     long, longer = (base.model_copy(update={"length": n}) for n in (64, 2048))
     assert census_key(checkpoint(), long, "s") == census_key(checkpoint(), longer, "s")
+
+
+def match_of(model: Checkpoint | None = None, **changes) -> str:
+    parts = {"target": condition(), "census": "c0", "task": TASK, "match": "top", **changes}
+    names = {"kind": "matched", "by": "perplexity", "match": parts.pop("match"), "task": "t"}
+    further = {key: parts.pop(key) for key in ("statistic", "tolerance") if key in parts}
+    neurons = MatchedSet.model_validate(names | further)
+    return match_key(
+        model or checkpoint(), neurons, parts["target"], parts["census"], parts["task"]
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": checkpoint(dtype="bfloat16")},
+        {"target": condition(operation="zero")},
+        {"target": condition(neurons={0: (1, 3)})},
+        {"target": condition(values={0: (1.0, 2.0)})},
+        {"census": "c1"},
+        {"task": {**TASK, "limit": 5}},
+        {"statistic": "md"},
+        {"tolerance": 0.1},
+    ],
+)
+def test_every_ingredient_of_a_match_changes_its_key(change):
+    assert match_of(**change) != match_of()
+
+
+def test_names_are_no_part_of_a_match():
+    assert match_of(match="other", target=condition(name="other")) == match_of()
+
+
+def profile_of(**changes) -> str:
+    parts = {"model": checkpoint(), "text": "sha256:0", "neurons": {0: (1, 2)}, **changes}
+    census = {key: parts[key] for key in ("length", "bins", "windows", "corpus") if key in parts}
+    wanted = {"windows": parts["read"]} if "read" in parts else {}
+    wanted |= {key: parts[key] for key in ("statistic", "pairs") if key in parts}
+    return profile_key(
+        parts["model"],
+        CensusSpec.model_validate({"corpus": "c", "length": 32, **census}),
+        ProfileSpec.model_validate(wanted),
+        parts["text"],
+        parts["neurons"],
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": checkpoint(fingerprint="hub:abd")},
+        {"text": "sha256:1"},
+        {"neurons": {0: (1, 3)}},
+        {"neurons": {1: (1, 2)}},
+        {"length": 16},
+        {"read": 3},
+        {"pairs": 5},
+    ],
+)
+def test_every_ingredient_of_a_profile_changes_its_key(change):
+    assert profile_of(**change) != profile_of()
+
+
+def test_how_its_neurons_were_found_is_no_part_of_a_profile():
+    for change in ({"statistic": "skew"}, {"bins": 64}, {"windows": 7}, {"corpus": "renamed"}):
+        assert profile_of(**change) == profile_of()
+    assert profile_of(length=64) == profile_of(length=2048)  # the context is 64
 
 
 def test_the_hash_ignores_order_and_refuses_what_is_no_plain_data():
@@ -89,5 +164,5 @@ def test_keys_of_an_existing_store_stay_valid():
     assert score_key(checkpoint(), condition(), TASK) == "c992144d19003d02843e6ac3e9b192b5"
     assert (
         census_key(checkpoint(), CensusSpec(corpus="c"), "sha256:0")
-        == "cfc9931a5c44cd1e3b9fc812f4c2dd3b"
+        == "e760dce414f38e79cb10e4c9fe8154e3"
     )

@@ -17,7 +17,9 @@ import yaml
 from rich.console import Console
 
 import sweeper
+from sweeper.errors import UserError
 from sweeper.spec.job import JobSpec
+from sweeper.store import Store
 
 SEEDS = 14
 PAIRS = 8
@@ -146,6 +148,37 @@ def test_a_killed_driver_loses_only_what_was_in_flight(long_job, tmp_path, refer
     progress = json.loads((Path(job.store) / "runs" / job.name / "progress.json").read_text())
     assert progress["cells_reused"] >= done
     assert_undisturbed(job, reference)
+
+
+def test_a_driver_killed_while_it_matches_goes_on_from_the_census(story_job, tmp_path):
+    matched = {"kind": "matched", "match": "top", "by": "perplexity", "task": "perplexity"}
+    conditions = {
+        "top": {"operation": "zero"},
+        "random": {"operation": "zero"},
+        "as_bad": {"operation": "zero", "neurons": matched | {"tolerance": 0.15}},
+    }
+    job = story_job(condition=conditions, suite={"grammar": {"limit": 1}})
+    process = start(job, tmp_path)
+    deadline = time.monotonic() + PATIENCE
+    while not kinds(job).get("census"):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "no census"
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    code, output = finish(start(job, tmp_path))
+    assert code == 0, output
+    assert kinds(job) == {"census": 1, "match": 1, "score": 2 * 6}
+
+
+def kinds(job: JobSpec) -> dict[str, int]:
+    """Committed cells of a job by their kind."""
+    try:
+        cells = Store(job.store).table("cells").to_pandas()
+    except UserError:
+        return {}
+    counts: dict[str, int] = cells["kind"].value_counts().to_dict()
+    return counts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -25,6 +25,17 @@ def answer(done: Unit, failed: tuple[str, ...] = (), seconds: float = 1.0, load:
     )
 
 
+def test_what_others_wait_for_comes_first_and_in_order():
+    queue = UnitQueue(3)
+    queue.add([of_model("a", "later")])
+    queue.add([of_model("a", "one"), of_model("a", "two")], rate=1.0, first=True)
+    taken = []
+    while (found := queue.take("w")) is not None:
+        taken.append(found.id)
+        queue.finish("w", answer(found))
+    assert taken == ["one", "two", "later"]
+
+
 def test_a_worker_keeps_its_model():
     queue = UnitQueue(3)
     queue.add([of_model(m, f"{m}{i}") for i in range(3) for m in "ab"], rate=1.0)

@@ -4,8 +4,10 @@ import pytest
 from records_factory import checkpoint
 
 from sweeper.errors import UserError
+from sweeper.plan.cells import census_cell, score_cells
+from sweeper.records import Condition, TaskFacts
 from sweeper.run.manifest import conditions_table, manifest_rows, manifest_table
-from sweeper.run.resolve import resolve_conditions
+from sweeper.run.resolve import Sets
 from sweeper.spec.job import JobSpec
 
 
@@ -16,7 +18,10 @@ def job(**conditions) -> JobSpec:
             "model": {"m": {"path": "org/m"}},
             "corpus": {"c": {"kind": "topics"}},
             "census": {"corpus": "c"},
-            "suite": {"g": {"kind": "minimal_pairs", "source": {"kind": "grammar"}}},
+            "suite": {
+                "g": {"kind": "minimal_pairs", "source": {"kind": "grammar"}},
+                "p": {"kind": "perplexity", "corpus": "c"},
+            },
             "condition": {"base": {"operation": None}, **conditions},
             "seeds": 3,
         }
@@ -27,6 +32,10 @@ def census() -> pd.DataFrame:
     """Four layers of 32 neurons; the larger the index, the larger the statistic."""
     layer, neuron = np.divmod(np.arange(128), 32)
     return pd.DataFrame({"layer": layer, "neuron": neuron, "wd": neuron / 32.0, "skew": -neuron})
+
+
+def resolve_conditions(asked, model, neurons, matches=None) -> list[Condition]:
+    return Sets(asked, model, neurons, matches or {}).all()
 
 
 TOP = {"operation": "zero", "neurons": {"kind": "top", "fraction": 0.1}}
@@ -77,21 +86,138 @@ def test_an_empty_set_is_an_error_that_says_what_to_do():
 
 
 def test_manifest_rows_tell_controls_and_baseline():
-    from sweeper.plan.cells import census_cell, score_cells
-    from sweeper.records import TaskFacts
-
     asked = job(top=TOP, control=MATCHED)
     conditions = resolve_conditions(asked, checkpoint(), census())
     facts = TaskFacts(identity={"data": "sha256:1"}, positions=1.0, num_items=2, num_clusters=2)
     cells = score_cells(checkpoint(), conditions, {"g": facts})
     first = census_cell(checkpoint(), asked.census, "sha256:0")
-    table = manifest_table([manifest_rows(asked, [first, *cells], conditions)]).to_pandas()
+    table = manifest_table(
+        [manifest_rows(asked, checkpoint(), [first, *cells], conditions)]
+    ).to_pandas()
     assert table["kind"].tolist() == ["census"] + ["score"] * 5
     assert table["is_baseline"].tolist() == [False, True] + [False] * 4
     assert table["control_of"].dropna().tolist() == ["top"] * 3
     assert table["num_neurons"].tolist() == [0, 0, 16, 16, 16, 16]
     assert table["seed"].dropna().tolist() == [0, 1, 2]
     assert table["task_kind"].tolist() == ["census"] + ["minimal_pairs"] * 5
+
+
+SWEPT = {
+    "operation": "zero",
+    "neurons": {"kind": "top", "fraction": 0.1, "layers": {"groups": 2}},
+}
+AS_BAD = {
+    "operation": "zero",
+    "neurons": {"kind": "matched", "match": "top", "by": "perplexity", "task": "p"},
+}
+ALIKE = {
+    "operation": "zero",
+    "neurons": {"kind": "matched", "match": "top", "by": "moments", "moments": ["skew", "wd"]},
+}
+
+
+def test_layer_groups_of_a_condition_and_of_its_controls():
+    found = resolve_conditions(job(top=SWEPT, control=MATCHED), checkpoint(), census())
+    assert [(c.name, c.seed, sorted(c.neurons)) for c in found] == [
+        ("base", None, []),
+        ("top[0-1]", None, [0, 1]),
+        ("top[2-3]", None, [2, 3]),
+        *(("control[0-1]", seed, [0, 1]) for seed in range(3)),
+        *(("control[2-3]", seed, [2, 3]) for seed in range(3)),
+    ]
+    assert [(c.family, c.layers) for c in found[:3]] == [
+        ("", None),
+        ("top", (0, 1)),
+        ("top", (2, 3)),
+    ]
+    # The same neurons as without groups, layer by layer.
+    whole = resolve_conditions(job(top=TOP, control=MATCHED), checkpoint(), census())
+    assert {**found[1].neurons, **found[2].neurons} == whole[1].neurons
+    for seed in range(3):
+        assert {**found[3 + seed].neurons, **found[6 + seed].neurons} == whole[2 + seed].neurons
+    # Named otherwise, it is the same condition as one with a list of layers.
+    listed = {"operation": "zero", "neurons": {**TOP["neurons"], "layers": [2, 3]}}
+    assert resolve_conditions(job(top=listed), checkpoint(), census())[1].key == found[2].key
+
+
+def test_a_set_matched_by_perplexity_is_known_with_its_match():
+    asked = job(
+        top=TOP, as_bad=AS_BAD, draws={**MATCHED, "neurons": {"kind": "random", "match": "as_bad"}}
+    )
+    assert [c.name for c in resolve_conditions(asked, checkpoint(), census())] == ["base", "top"]
+    found = resolve_conditions(asked, checkpoint(), census(), {"as_bad": 0.25})
+    assert [c.name for c in found] == ["base", "top", "as_bad", "draws", "draws", "draws"]
+    # 0.25 quantile of 0..31 is 7.75.
+    assert found[2].neurons == dict.fromkeys(range(4), tuple(range(8)))
+    assert {len(chosen) for chosen in found[3].neurons.values()} == {8}
+    # The neurons of the matched condition are no part of the pool.
+    everything = resolve_conditions(asked, checkpoint(), census(), {"as_bad": 1.0})
+    assert everything[2].neurons == dict.fromkeys(range(4), tuple(range(28)))
+
+
+def test_sets_matched_by_moments_and_how_like_they_are():
+    sets = Sets(job(top=TOP, alike=ALIKE), checkpoint(), census())
+    found = sets.condition("alike")
+    # Along a line the nearest others are the next ones.
+    assert found.neurons == dict.fromkeys(range(4), (24, 25, 26, 27))
+    table = sets.balances(["base", "alike", "top", "alike"])
+    assert table["statistic"].tolist() == ["skew", "wd"]
+    assert set(table["condition_key"]) == {found.key} == set(table["cell_key"])
+    assert set(table["target_key"]) == {sets.condition("top").key}
+    sd = np.arange(32).std()
+    assert table["after"].tolist() == pytest.approx([4 / sd, 4 / sd])
+    assert table["difference"].tolist() == pytest.approx([4 / sd, -4 / sd])
+    assert sets.balances(["top"]).empty
+
+
+def test_an_error_of_a_control_names_the_condition():
+    half = {"operation": "zero", "neurons": {"kind": "top", "fraction": 0.8}}
+    with pytest.raises(
+        UserError, match=r"^condition\.alike\.neurons: layer 0 has 7 other neurons, 25 are needed"
+    ):
+        resolve_conditions(job(top=half, alike=ALIKE), checkpoint(), census())
+    lacking = {"operation": "zero", "neurons": {**TOP["neurons"], "statistic": "md"}}
+    draws = {"operation": "zero", "neurons": {"kind": "random", "match": "top"}}
+    with pytest.raises(
+        UserError, match=r"^condition\.top\.neurons: no neuron of the census in the store"
+    ):
+        resolve_conditions(job(draws=draws, top=lacking), checkpoint(), census())
+
+
+def test_whole_layers_and_numbers_put_in():
+    every = {"kind": "all", "layers": [1, 3]}
+    named = {"kind": "explicit", "neurons": {2: [5, 3]}}
+    asked = job(
+        out={"operation": "remove_mlp", "neurons": every},
+        put={"operation": "set", "value": -1, "neurons": named},
+        mean={"operation": "mean", "neurons": named},
+        draws={"operation": "mean", "neurons": {"kind": "random", "match": "mean"}},
+    )
+    before = resolve_conditions(asked, checkpoint(), None)
+    assert [c.name for c in before] == ["base", "out", "put"]
+    assert before[1].neurons == {1: tuple(range(32)), 3: tuple(range(32))}
+    assert (before[1].values, before[2].values) == ({}, {2: (-1.0, -1.0)})
+    means = census().assign(mean=lambda frame: frame["neuron"] / 8)
+    found = {(c.name, c.seed): c for c in resolve_conditions(asked, checkpoint(), means)}
+    assert found["mean", None].values == {2: (3 / 8, 5 / 8)}
+    for seed in range(3):
+        control = found["draws", seed]
+        assert control.values == {2: tuple(neuron / 8 for neuron in control.neurons[2])}
+
+
+def test_the_manifest_tells_groups_and_what_is_matched():
+    asked = job(top=SWEPT, alike=ALIKE, control=MATCHED)
+    conditions = resolve_conditions(asked, checkpoint(), census())
+    facts = TaskFacts(identity={"data": "sha256:1"}, positions=1.0, num_items=2, num_clusters=2)
+    cells = score_cells(checkpoint(), conditions, {"g": facts})
+    rows = manifest_rows(asked, checkpoint(), cells, conditions)
+    table = manifest_table([rows]).to_pandas().set_index("condition")
+    assert table.loc["alike[2-3]", "matched_to"] == "top[2-3]"
+    assert (table.loc["control[0-1]", "control_of"] == "top[0-1]").all()
+    assert set(table.loc["control[0-1]", "family"]) == {"control"}
+    assert table.loc["top[2-3]", ["first_layer", "last_layer"]].tolist() == [2, 3]
+    assert table["first_layer"].isna().tolist() == [True] + [False] * (len(table) - 1)
+    assert table.loc["base", "family"] == "base"
 
 
 def test_the_sets_table_has_a_row_for_each_condition_and_layer():

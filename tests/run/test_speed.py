@@ -8,7 +8,7 @@ from sweeper.plan.cost import guessed_rate
 from sweeper.plan.units import UnitLimits
 from sweeper.records import Outcome
 from sweeper.run.build import score_units
-from sweeper.run.resolve import resolve_conditions
+from sweeper.run.resolve import Sets
 from sweeper.run.speed import Speeds
 from sweeper.run.sweep import prepare
 from sweeper.spec.job import JobSpec
@@ -65,7 +65,7 @@ def test_units_know_what_their_cells_share(story_job):
     sweep = prepare(JobSpec.model_validate({**base, **chosen}))
     (place,) = sweep.checkpoints
     assert place.num_layers == 5
-    conditions = resolve_conditions(sweep.job, place, None)
+    conditions = Sets(sweep.job, place, None).all()
     cells = [c for c in score_cells(place, conditions, sweep.tasks) if c.task == "grammar"]
     limits = UnitLimits(cost=1e9, sharing=1e9, unshared=1e9)
     store = Store(sweep.job.store, create=True)

@@ -11,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from sweeper.errors import UserError
 from sweeper.spec import (
+    CumulativeLayers,
     ExplicitSet,
     FileCorpus,
     FilePairs,
@@ -30,6 +31,7 @@ MANDATORY = {
     "model/local": ["model.local.path=folder"],
     "suite/tse": ["suite.tse.source.path=tse.parquet"],
     "suite/perplexity": ["suite.perplexity.corpus=topics_heldout"],
+    "suite/surprisal": ["suite.surprisal.corpus=topics_heldout"],
 }
 
 
@@ -58,13 +60,14 @@ def test_every_option_composes_and_validates(file):
     group, option = file.parent.name, file.stem
     content = yaml.safe_load(file.read_text())
     choice = [f"+{group}={option}", *MANDATORY.get(f"{group}/{option}", [])]
-    if group == "condition" and content[option].get("neurons", {}).get("kind") == "random":
+    kind = content[option].get("neurons", {}).get("kind") if group == "condition" else None
+    if kind in ("random", "matched"):
         choice.insert(0, f"+condition={content[option]['neurons']['match']}")
     spec = job(*choice)
     assert file.read_text().startswith("# ")
     if group != "cluster":
-        assert list(content) == [option]
-        assert option in getattr(spec, group)
+        assert list(content) == [option] or option == "nongrammatical"  # which names eight tasks
+        assert content.keys() <= getattr(spec, group).keys()
 
 
 def test_chosen_options_replace_or_join_those_of_the_file():
@@ -140,6 +143,14 @@ def test_a_change_of_kind_keeps_what_both_kinds_share():
     assert spec.condition["top1_zero"].neurons == RandomSet(kind="random", fraction=0.01)
     same = job("suite.blimp.source.kind=hub", path=BLIMP).suite["blimp"].source
     assert same == HubPairs(path="nyu-mll/blimp", configs="all")
+
+
+def test_another_way_to_cut_layers_takes_the_place_of_the_option(tmp_path):
+    layers = "condition.top1_negative_groups.neurons.layers={cumulative:5}"
+    spec = job("+condition=top1_negative_groups", layers)
+    assert spec.condition["top1_negative_groups"].neurons.layers == CumulativeLayers(cumulative=5)
+    spec = job("+condition=top1_negative_groups", layers.replace("{cumulative:5}", "each"))
+    assert spec.condition["top1_negative_groups"].neurons.layers == "each"
 
 
 def test_a_model_option_can_be_read_without_a_job():

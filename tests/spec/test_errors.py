@@ -10,7 +10,13 @@ BLIMP = QUICKSTART.with_name("smollm2_blimp.yaml")
 
 NAME = "a name of at most 100 letters, digits, _, - and single dots inside"
 CONDITION = "condition.random_negative.neurons"
+LAYERS = (
+    "all, each, a list of different whole numbers of at least 0, {groups: N} or {cumulative: N} "
+    "with N at least 1"
+)
 EXPLICIT = "condition.x={operation:zero,neurons:{kind:explicit,neurons:%s}}"
+SET = "condition.x={operation:%s,neurons:{kind:explicit,neurons:{0:[1]}}}"
+MATCHED = "condition.x={operation:negative_clamp,neurons:{kind:matched,match:top1_negative,%s}}"
 
 MESSAGES = {
     "seeds=many": "seeds: 'many' is not allowed; allowed is a whole number of at least 1",
@@ -25,8 +31,24 @@ MESSAGES = {
         "allowed is a number above 0 and at most 1"
     ),
     "condition.top1_negative.neurons.layers=[0,0]": (
-        "condition.top1_negative.neurons.layers: [0, 0] is not allowed; "
-        "allowed is all or a list of different whole numbers of at least 0"
+        f"condition.top1_negative.neurons.layers: [0, 0] is not allowed; allowed is {LAYERS}"
+    ),
+    "condition.top1_negative.neurons.layers=al": (
+        f"condition.top1_negative.neurons.layers: 'al' is not allowed; allowed is {LAYERS}; "
+        "did you mean all?"
+    ),
+    "condition.top1_negative.neurons.layers={groups:0}": (
+        "condition.top1_negative.neurons.layers: {'groups': 0} is not allowed; "
+        f"allowed is {LAYERS}"
+    ),
+    "condition.top1_negative.neurons.layers={group:2}": (
+        "condition.top1_negative.neurons.layers: {'group': 2} is not allowed; "
+        f"allowed is {LAYERS}"
+    ),
+    "condition.x={operation:zero,neurons:{kind:matched,match:top1_negative,by:moments,"
+    "moments:[skw]}}": (
+        "condition.x.neurons.moments: 'skw' is not allowed; allowed is a list of different ones "
+        "of wd, md, mean, sd, skew, kurtosis, mean_abs, share_negative"
     ),
     "suite.grammar.limt=20": (
         "suite.grammar.limt: unknown key (value 20); allowed: kind, source, columns, reduce, "
@@ -41,11 +63,12 @@ MESSAGES = {
         "did you mean grammar?"
     ),
     "sedes=3": (
-        "sedes: unknown key (value 3); allowed: name, store, model, corpus, census, suite, "
-        "condition, seeds, statistics, cluster; did you mean seeds?"
+        "sedes: unknown key (value 3); allowed: name, store, model, corpus, census, profiles, "
+        "suite, condition, seeds, contrasts, statistics, cluster; did you mean seeds?"
     ),
     "~suite.grammar.kind": (
-        "suite.grammar.kind: missing; allowed is one of perplexity, minimal_pairs, lm_eval"
+        "suite.grammar.kind: missing; allowed is one of perplexity, surprisal, minimal_pairs, "
+        "lm_eval"
     ),
     "~suite.grammar.source": "suite.grammar.source: missing; allowed is a mapping",
     "~condition.random_negativ": (
@@ -97,6 +120,13 @@ MESSAGES = {
         "census: missing; condition.top1_negative.neurons chooses by the statistic wd, "
         "so census.corpus is needed"
     ),
+    "profiles={statistc:md}": (
+        "profiles.statistc: unknown key (value 'md'); allowed: statistic, neurons, windows, pairs; "
+        "did you mean profiles.statistic?"
+    ),
+    "profiles={neurons:0}": (
+        "profiles.neurons: 0 is not allowed; allowed is a whole number of at least 1"
+    ),
     "condition=top1_negative": (
         "condition: exactly one baseline (operation null) is needed; found none"
     ),
@@ -126,8 +156,42 @@ MESSAGES = {
         "condition.random_negative.operation: zero is not allowed; a control does what its "
         "match top1_negative does: negative_clamp"
     ),
+    "condition.random_negative.value=1.5": (
+        "condition.random_negative.value: 1.5 is not allowed; only operation set takes a value"
+    ),
+    SET % "set": "condition.x.value: missing; operation set needs the number that it puts in",
+    "condition.baseline.value=0": (
+        "condition.baseline.value: 0 is not allowed; only operation set takes a value"
+    ),
+    MATCHED % "by:moments,task:perplexity": (
+        "condition.x.neurons.task: 'perplexity' is not allowed; a match by moments reads no text"
+    ),
+    MATCHED % "by:perplexity": (
+        "condition.x.neurons.task: missing; a perplexity task of the suite is needed; "
+        "allowed: perplexity"
+    ),
+    MATCHED % "by:perplexity,task:grammar": (
+        "condition.x.neurons.task: 'grammar' is not allowed; a perplexity task of the suite is "
+        "needed; allowed: perplexity"
+    ),
+    MATCHED % "by:wd": (
+        "condition.x.neurons.by: 'wd' is not allowed; allowed is one of perplexity, moments"
+    ),
+    MATCHED % "by:moments,layers:[1]": (
+        "condition.x.neurons.layers: unknown key (value [1]); allowed: kind, match, by, "
+        "statistic, moments, task, tolerance"
+    ),
+    MATCHED.replace("top1_negative", "random_negative") % "by:moments": (
+        "condition.x.neurons.match: 'random_negative' is not allowed; a condition of this job is "
+        "needed that chooses its neurons itself; allowed: top1_negative; did you mean "
+        "top1_negative?"
+    ),
+    MATCHED.replace("negative_clamp", "zero") % "by:moments": (
+        "condition.x.operation: zero is not allowed; a control does what its match top1_negative "
+        "does: negative_clamp"
+    ),
     EXPLICIT % "{0:[1,1]}": (
-        "condition.x.neurons.neurons.0: 1 is listed twice; every index may stand there once"
+        "condition.x.neurons.neurons.0: 1 is listed twice; every entry may stand there once"
     ),
     EXPLICIT % "{0:[-1]}": (
         "condition.x.neurons.neurons.0: -1 is not allowed; "
@@ -150,6 +214,105 @@ def message(path: Path, *overrides: str) -> str:
 @pytest.mark.parametrize("override", MESSAGES)
 def test_a_wrong_override_names_key_value_and_what_is_allowed(override):
     assert message(QUICKSTART, override) == MESSAGES[override]
+
+
+JOB = {
+    "name": "j",
+    "model": {"m": {"path": "org/m"}},
+    "corpus": {"c": {"kind": "topics"}},
+    "suite": {"p": {"kind": "perplexity", "corpus": "c"}},
+}
+NAMED = {"kind": "explicit", "neurons": {0: [1]}}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "line"),
+    [
+        (
+            {"x": {"operation": "mean", "neurons": NAMED}},
+            "census: missing; condition.x.operation puts in the neurons' means, so census.corpus "
+            "is needed",
+        ),
+        (
+            {
+                "x": {"operation": "zero", "neurons": NAMED},
+                "y": {
+                    "operation": "zero",
+                    "neurons": {"kind": "matched", "match": "x", "by": "moments"},
+                },
+            },
+            "census: missing; condition.y.neurons is matched by statistics, so census.corpus is "
+            "needed",
+        ),
+        (
+            {
+                "x": {"operation": "set", "value": 1.0, "neurons": NAMED},
+                "y": {
+                    "operation": "set",
+                    "value": 2.0,
+                    "neurons": {"kind": "random", "match": "x"},
+                },
+            },
+            "condition.y.value: 2.0 is not allowed; a control does what its match x does: 1.0",
+        ),
+    ],
+)
+def test_what_does_not_fit_together(conditions, line):
+    with pytest.raises(UserError) as caught:
+        validate_job({**JOB, "condition": {"base": {"operation": None}, **conditions}})
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("further", "line"),
+    [
+        (
+            {"profiles": {}},
+            "census: missing; profiles are of the census' neurons, so census.corpus is needed",
+        ),
+        (
+            {"profiles": {"statistic": "md"}, "census": {"corpus": "c", "pairs": 0}},
+            "census.pairs: 0 is not allowed; profiles.statistic needs the statistic md",
+        ),
+        (
+            {"condition": {"profile": {"operation": None}}},
+            "condition.profile: the name profile is taken; choose another",
+        ),
+    ],
+)
+def test_profiles_need_the_census(further, line):
+    with pytest.raises(UserError) as caught:
+        validate_job({**JOB, "condition": {"base": {"operation": None}}, **further})
+    assert str(caught.value) == line
+
+
+def test_the_mapping_difficulty_needs_pairs_of_tokens():
+    for neurons in (
+        {"kind": "top", "fraction": 0.1, "statistic": "md"},
+        {"kind": "matched", "match": "x", "by": "moments", "moments": ["skew", "md"]},
+    ):
+        conditions = {
+            "base": {"operation": None},
+            "x": {"operation": "zero", "neurons": NAMED},
+            "y": {"operation": "zero", "neurons": neurons},
+        }
+        with pytest.raises(UserError) as caught:
+            validate_job({**JOB, "census": {"corpus": "c", "pairs": 0}, "condition": conditions})
+        assert str(caught.value) == (
+            "census.pairs: 0 is not allowed; condition.y.neurons needs the statistic md"
+        )
+
+
+def test_a_random_set_may_control_a_matched_one():
+    matched = {"kind": "matched", "match": "x", "by": "moments"}
+    conditions = {
+        "base": {"operation": None},
+        "x": {"operation": "zero", "neurons": NAMED},
+        "y": {"operation": "zero", "neurons": matched},
+        "z": {"operation": "zero", "neurons": {"kind": "random", "match": "y"}},
+    }
+    job = validate_job({**JOB, "census": {"corpus": "c"}, "condition": conditions})
+    assert type(job).model_validate_json(job.model_dump_json()) == job
 
 
 def test_the_first_error_in_file_order_is_said_and_the_others_are_counted():

@@ -1,13 +1,17 @@
+import io
 import json
 import os
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweeper.errors import UserError
 from sweeper.store import Store, read_attempt
+from sweeper.store.schemas import TABLES
 
 KEYS = "abcde"
 COMMITS = st.lists(
@@ -216,6 +220,27 @@ def test_a_file_of_another_attempt_is_refused(store, items):
     store.files.write("tables/items/a1.parquet", store.files.read("tables/items/a2.parquet"))
     with pytest.raises(UserError, match="holds 2 rows, its commit says 1"):
         store.table("items")
+
+
+def test_a_column_that_came_later_is_null_in_older_files(store):
+    row = {"cell_key": "c", "attempt": "a1", "condition_key": "c", "layer": 0, "neurons": [1]}
+    table = pa.Table.from_pylist([{**row, "values": None}], schema=TABLES["conditions"])
+    store.writer.commit(
+        "a1", "u", "r", {"conditions": table.drop_columns("attempt")}, {"c": "done"}
+    )
+    older = io.BytesIO()
+    pq.write_table(table.drop_columns("values"), older)
+    store.files.write("tables/conditions/a1.parquet", older.getvalue())
+    store.refresh()
+    expected = [{**row, "values": None}]
+    assert store.table("conditions").to_pylist() == expected
+    assert read_attempt(store.uri, "conditions", "a1").to_pylist() == expected
+    assert store.sql("SELECT values FROM conditions")["values"].isna().all()
+    # What may not be null is missed.
+    pq.write_table(table.drop_columns("neurons"), older := io.BytesIO())
+    store.files.write("tables/conditions/a1.parquet", older.getvalue())
+    with pytest.raises(UserError, match=r"missing columns \['neurons'\]"):
+        store.table("conditions")
 
 
 def test_sql_joins_tables_and_reports_mistakes_in_one_line(store, items, cells):

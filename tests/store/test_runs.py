@@ -9,6 +9,7 @@ import pytest
 from sweeper.errors import UserError
 from sweeper.records import Checkpoint, Estimate
 from sweeper.store import RunFolder, list_runs
+from sweeper.store.parquet import write_table
 from sweeper.store.schemas import ESTIMATES, MANIFEST
 
 
@@ -31,6 +32,23 @@ def test_everything_comes_back(store):
     assert folder.read_progress() == {"done": 3, "workers": ["a"]}
     assert folder.read_manifest().schema.equals(MANIFEST)
     assert list_runs(store) == ["r1"]
+
+
+def test_a_manifest_of_an_older_version_knows_no_groups(store):
+    folder = RunFolder(store, "r1")
+    folder.write_job("{}")
+    row = {"cell_key": "k", "kind": "score", "model": "m", "revision": "main", "condition": "top"}
+    row |= {"seed": 1, "num_neurons": 3, "is_baseline": False, "task": "t", "task_kind": "x"}
+    later = {"matched_to", "family", "first_layer", "last_layer"}
+    old = pa.schema([field for field in MANIFEST if field.name not in later])
+    table = pa.Table.from_pylist([row], schema=old)
+    write_table(store.files, store.layout.manifest("r1"), table)
+    found = folder.read_manifest()
+    assert found.schema.equals(MANIFEST)
+    (read,) = found.to_pylist()
+    assert read["family"] == "top"
+    assert (read["matched_to"], read["first_layer"], read["last_layer"]) == (None, None, None)
+    assert {name: read[name] for name in row} == row
 
 
 def test_estimates_keep_nan_and_counts(store):

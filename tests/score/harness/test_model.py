@@ -211,7 +211,7 @@ def test_wrong_arguments_are_said_in_one_line(tiny_folder, arguments, message):
 def test_a_model_without_a_name_is_said_in_one_line():
     from sweeper.score.harness.model import SweeperLM
 
-    with pytest.raises(UserError, match="^pretrained: missing; a model's name, repository"):
+    with pytest.raises(UserError, match=r"^pretrained: missing; a model's name, repository"):
         SweeperLM.create_from_arg_string("batch_size=1")
 
 

@@ -1,0 +1,154 @@
+"""What must be in the store before a checkpoint's conditions are known, and how far that is.
+
+Parts of a census -> census -> matches -> scored cells; a profile waits for the census alone. Each
+stage is read from the store anew, so nothing is lost with the driver; a condition is known as soon
+as what it needs is there.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from sweeper.errors import UserError
+from sweeper.neurons.match import REASONS
+from sweeper.neurons.select import LayerNeurons, most_extreme
+from sweeper.plan.cells import match_cell, matched_by_perplexity, needs_match, seeds_of
+from sweeper.records import Cell, Checkpoint, Condition
+from sweeper.run.resolve import Sets
+from sweeper.run.sweep import Sweep
+from sweeper.store import Store
+
+Parts = Sequence[tuple[Cell, tuple[int, int]]]
+"""Parts of a census with their windows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable:
+    """A condition that a model does not have, since no set matches another one."""
+
+    model: str
+    revision: str
+    condition: str
+    reason: str
+    num_cells: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """A cell beside the scored ones, most of which others wait for, that can be computed now."""
+
+    cell: Cell
+    windows: tuple[int, int] | None = None
+    """Of a part of a census: its first window, and the one after its last."""
+    parts: tuple[str, ...] = ()
+    """Of a census: cell keys of the parts that it is merged from; none where it is not cut."""
+    target: Condition | None = None
+    """Of a match: the condition to be matched."""
+    census: Cell | None = None
+    """Of a match: the census that orders the neurons."""
+    neurons: LayerNeurons = field(default_factory=dict)
+    """Of a profile: the neurons to look at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of a checkpoint by what the store holds."""
+
+    named: tuple[Cell, ...]
+    """The census, the matches and the profile, done or not."""
+    parts: tuple[Cell, ...]
+    """Parts of a census that is not there yet which the store has."""
+    ready: tuple[Preparation, ...]
+    """What is to be computed next, so that more becomes known; last the profile."""
+    sets: Sets
+    conditions: tuple[Condition, ...]
+    unavailable: tuple[Unavailable, ...]
+
+
+def known_of(sweep: Sweep, store: Store, checkpoint: Checkpoint) -> Known:
+    """What the store makes known of a checkpoint.
+
+    Raises:
+        UserError: a set turns out to be empty, or cannot be made.
+    """
+    stored = store.done_keys()
+    census = sweep.census_cell(checkpoint)
+    has_census = census is not None and census.key in stored
+    neurons = store.table("neurons", [census.key]).to_pandas() if census and has_census else None
+    parts = [] if has_census else sweep.census_parts(checkpoint)
+    sets = Sets(sweep.job, checkpoint, neurons)
+    matches, profiles = list(_matches(sweep, sets, census)), list(_profiles(sweep, sets))
+    ready = [item for item in [*matches, *profiles] if item.cell.key not in stored]
+    if census is not None and not has_census:
+        ready += _of_census(census, parts, stored)
+    unavailable: list[Unavailable] = []
+    for item in matches:
+        if item.cell.key in stored:
+            rows = store.table("matches", [item.cell.key]).to_pandas()
+            unavailable += _take(sweep, sets, item, rows)
+    return Known(
+        named=(*([census] if census else []), *(item.cell for item in [*matches, *profiles])),
+        parts=tuple(part for part, _ in parts if part.key in stored),
+        ready=tuple(ready),
+        sets=sets,
+        conditions=tuple(sets.all()),
+        unavailable=tuple(unavailable),
+    )
+
+
+def _of_census(census: Cell, parts: Parts, stored: set[str]) -> list[Preparation]:
+    """The census, or those of its parts that are not there yet."""
+    missing = [
+        Preparation(cell=part, windows=windows) for part, windows in parts if part.key not in stored
+    ]
+    # Where there are parts they are the work, and merging them takes no time.
+    whole = replace(census, cost=0.0) if parts else census
+    return missing or [Preparation(cell=whole, parts=tuple(part.key for part, _ in parts))]
+
+
+def _matches(sweep: Sweep, sets: Sets, census: Cell | None) -> Iterator[Preparation]:
+    """Every match of a checkpoint; none before the census, which all of them need."""
+    if census is None or sets.neurons is None:
+        return
+    for name, neurons in matched_by_perplexity(sets.conditions).items():
+        target = sets.condition(neurons.match)
+        facts = sweep.tasks[str(neurons.task)]
+        cell = match_cell(sets.checkpoint, name, neurons, target, census.key, facts)
+        yield Preparation(cell=cell, target=target, census=census)
+
+
+def _profiles(sweep: Sweep, sets: Sets) -> Iterator[Preparation]:
+    """The profile of a checkpoint, if the job wants one; none before the census."""
+    spec = sweep.job.profiles
+    if spec is None or sets.neurons is None:
+        return
+    try:
+        neurons = most_extreme(sets.neurons, spec.statistic, spec.neurons)
+    except UserError as error:
+        raise UserError(f"profiles.statistic: {error}") from None
+    cell = sweep.profile_cell(sets.checkpoint, neurons)
+    if cell is not None:
+        yield Preparation(cell=cell, neurons=neurons)
+
+
+def _take(sweep: Sweep, sets: Sets, item: Preparation, rows: pd.DataFrame) -> list[Unavailable]:
+    """Give the sets what a match has found; where it found none, list what cannot be had."""
+    cell, chosen = item.cell, rows[rows["chosen"]]
+    if rows["reached"].all():
+        sets.matches[cell.condition] = float(chosen["fraction"].item())
+        return []
+    match = item.target.name if item.target else ""
+    row: dict[str, Any] = {str(name): value for name, value in chosen.iloc[0].items()}
+    return [
+        Unavailable(
+            model=cell.model,
+            revision=cell.revision,
+            condition=name,
+            reason=REASONS[row["outcome"]].format(**row, match=match),
+            num_cells=len(seeds_of(concrete.spec, sweep.job.seeds)) * len(sweep.tasks),
+        )
+        for name, concrete in sets.conditions.items()
+        if needs_match(sets.conditions, name) == cell.condition
+    ]
