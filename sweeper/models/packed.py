@@ -28,7 +28,7 @@ class _Laid:
     """A linear map's weight, or parts of it, in oneDNN's layout."""
 
     content: int
-    """Sum over the bits of the weight that they were made of."""
+    """Hash of the weight that they were made of."""
     parts: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     current: bool = False
     """Whether a ``with`` block is open in which the weight stays as it is."""
@@ -94,7 +94,8 @@ def _packable(modules: Iterable[nn.Module]) -> list[nn.Module]:
 def _laid(module: nn.Module) -> _Laid:
     """The layouts of a module's weight as it is now."""
     # Neither address nor version of a tensor tells for certain: ``.data`` changes neither.
-    content = int(_weight(module).detach().view(torch.int32).sum())
+    bits = _weight(module).detach().view(torch.int32)
+    content = hash((bits.sum(0).numpy().tobytes(), bits.sum(1).numpy().tobytes()))
     if module not in _LAID or _LAID[module].content != content:
         _LAID[module] = _Laid(content)
     return _LAID[module]

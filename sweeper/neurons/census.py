@@ -1,5 +1,6 @@
 """The census: statistics of every MLP neuron over the windows of a corpus."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,12 @@ STATISTICS = (
     *("mean_abs", "wd", "wd_bound", "md"),
 )
 """Columns of the census that are numbers of one neuron."""
+
+MOST_BOUND = 0.1
+"""Error bound of WD (sd) beyond which WD is as good as unknown: that of the least Gaussian neurons
+of a model is a few tenths, and an ordinary bound a few thousandths."""
+
+_log = logging.getLogger("sweeper")
 
 NO_WINDOW = "the census' text has no window of at least 2 tokens"
 
@@ -97,6 +104,8 @@ def census_part(
 def table_of(parts: Iterable[Sequence[Summary]]) -> pd.DataFrame:
     """The census of a text from the summaries of its parts, in the text's order.
 
+    The WD of a neuron that its first window says too little about is NaN (``MOST_BOUND``).
+
     Args:
         parts: summaries of every layer, one part at a time; an empty one beyond the text's end.
 
@@ -109,7 +118,20 @@ def table_of(parts: Iterable[Sequence[Summary]]) -> pd.DataFrame:
         layers = [mine.merged(theirs) for mine, theirs in both] or layers or part
     if not layers:
         raise ValueError(NO_WINDOW)
-    return _table([layer.statistics() for layer in layers], layers[0].num_tokens)
+    return _sure(_table([layer.statistics() for layer in layers], layers[0].num_tokens))
+
+
+def _sure(table: pd.DataFrame) -> pd.DataFrame:
+    """The census without distances that are unknown: such a neuron would be chosen by its error."""
+    unknown = table["wd_bound"] > MOST_BOUND
+    if unknown.any():
+        _log.warning(
+            "census: the Wasserstein distance of %d neurons is unknown to more than %g (the first "
+            "window is unlike the rest of the text); census.method=exact finds it",
+            int(unknown.sum()),
+            MOST_BOUND,
+        )
+    return table.assign(wd=table["wd"].mask(unknown))
 
 
 def _table(layers: Sequence[Mapping[str, Tensor]], num_tokens: int) -> pd.DataFrame:

@@ -68,7 +68,8 @@ def match_key(
             "checkpoint": checkpoint.identity(),
             "target": target.key,
             "census": census,
-            "task": dict(task),
+            # What is kept of a pass has no influence on where the search ends.
+            "task": {name: value for name, value in task.items() if name != "keep_tokens"},
             "statistic": neurons.statistic,
             "tolerance": neurons.tolerance,
         }

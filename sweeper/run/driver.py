@@ -153,7 +153,13 @@ class Driver:
         """Take note of cells that the store held before this run."""
         new = [c for c in cells if c.key not in self._reused and c.key not in self._computed]
         self._reused |= {cell.key for cell in new}
-        self._remaining.settle(checkpoint, new)
+        self._settle(checkpoint, new)
+
+    def _settle(self, checkpoint: Checkpoint, cells: list[Cell]) -> None:
+        """Expect no more work of cells; two names for the same weights share them."""
+        for other in self._sweep.checkpoints:
+            if other.identity() == checkpoint.identity():
+                self._remaining.settle(other, cells)
 
     def _known_keys(self) -> set[str]:
         """Cells that are done, given up, waiting or running."""
@@ -195,7 +201,7 @@ class Driver:
             if unit is not None:
                 self._speeds.learn(unit, event.outcome)
                 done = [cell for cell in unit.cells if cell.key in event.outcome.done]
-                self._remaining.settle(unit.checkpoint, done)
+                self._settle(unit.checkpoint, done)
         elif isinstance(event, Lost):
             if not event.usable:
                 self._workers.remove(event.worker)
@@ -207,7 +213,7 @@ class Driver:
             return
         for item in given_up:
             self._give_up(item)
-            self._remaining.settle(item.unit.checkpoint, [item.cell])
+            self._settle(item.unit.checkpoint, [item.cell])
         if isinstance(event, Finished):
             self._follow(event.outcome.done)
 
@@ -240,7 +246,8 @@ class Driver:
         # Two names for the same condition share a cell, and both are done with it.
         tally.cells_done = sum(self._names[key] for key in self._computed | self._reused)
         tally.cells_reused = sum(self._names[key] for key in self._reused)
-        tally.cells_failed = sum(self._names[item.cell.key] for item in self._failed)
+        # Parts of a census have no name.
+        tally.cells_failed = sum(max(self._names[item.cell.key], 1) for item in self._failed)
         running = self._queue.running
         tally.seconds_left = self._remaining.seconds(running, max(len(self._workers), 1))
         tally.workers = {

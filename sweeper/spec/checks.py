@@ -2,7 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from sweeper.spec.condition import ByStatistic, ConditionSpec, MatchedSet, RandomSet
+from sweeper.spec.condition import (
+    ByStatistic,
+    ConditionSpec,
+    MatchedSet,
+    RandomSet,
+    WholeLayers,
+)
 from sweeper.spec.corpus import CensusSpec, CorpusSpec
 from sweeper.spec.profile import ProfileSpec
 from sweeper.spec.task import PerplexitySpec, TaskSpec, WindowsSpec
@@ -66,6 +72,15 @@ def _neurons(condition: Conditions) -> Iterator[str]:
             yield f"{key}: given, but the baseline (operation null) allows none"
         if spec.operation is not None and spec.neurons is None:
             yield f"{key}: missing; operation {spec.operation} needs a set of neurons"
+        if (
+            spec.operation == "remove_mlp"
+            and spec.neurons is not None
+            and not isinstance(spec.neurons, WholeLayers)
+        ):
+            yield (
+                f"{key}.kind: {spec.neurons.kind} is not allowed; remove_mlp takes whole layers: "
+                "allowed is all"
+            )
 
 
 def _values(condition: Conditions) -> Iterator[str]:

@@ -117,6 +117,15 @@ class MatchedSet(Strict):
     tolerance: Fraction = 0.02
     """By perplexity: accepted difference of the two increases, relative to the matched one's."""
 
+    @model_validator(mode="after")
+    def _only_what_counts(self) -> Self:
+        unused = ("moments",) if self.by == "perplexity" else ("statistic", "tolerance")
+        for name in unused:
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value != default:
+                raise ValueError(f"{name} is {value}, but by is {self.by}, which does not read it")
+        return self
+
 
 class WholeLayers(Strict):
     """Every neuron of the layers."""

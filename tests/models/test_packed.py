@@ -37,14 +37,15 @@ def test_parts_of_a_weight_with_any_number_of_rows(rows):
     torch.testing.assert_close(found, module(inputs)[:, 20:], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("change", [lambda w: w.mul(2), lambda w: w.flip(0), lambda w: w.flip(1)])
 @torch.inference_mode()
-def test_a_changed_weight_is_laid_out_anew(tiny_model):
+def test_a_changed_weight_is_laid_out_anew(tiny_model, change):
     model = tiny_model("llama")
     module = model.sites[0].pre_activation
     saved, inputs = module.weight.detach().clone(), torch.randn(3, module.weight.shape[1])
     try:
         for _ in range(2):  # neither the address nor the version of the tensor changes
-            module.weight.data.mul_(2)
+            module.weight.data.copy_(change(module.weight.data))
             expected = module(inputs)
             with packed_linears(model.layers, model.head):
                 torch.testing.assert_close(module(inputs), expected, atol=1e-5, rtol=1e-5)

@@ -264,3 +264,18 @@ def test_memory_that_runs_out_inside_the_sums_is_a_failure(tiny_model, monkeypat
     monkeypatch.setattr(Summary, "add", breaks_off)
     with pytest.raises(MemoryError, match="in the middle"):
         census(model, rows_of([16] * 5), TokenBudget(64), STREAMING)
+
+
+def test_a_distance_that_the_first_window_says_too_little_about_is_unknown(tiny_model, caplog):
+    model = tiny_model("llama")
+    rows = rows_of([64, 64])
+    part = census_part(model, rows, (0, 2), TokenBudget(200), STREAMING)
+    for summary in part:
+        with torch.inference_mode():
+            summary.slack[0] = summary.num_tokens * 1e3
+    table = table_of([part])
+    first = table["neuron"] == 0
+    assert table.loc[first, "wd"].isna().all()
+    assert (table.loc[first, "wd_bound"] > 0.1).all()
+    assert table.loc[~first, "wd"].notna().all()
+    assert "the Wasserstein distance of 3 neurons is unknown" in caplog.text

@@ -255,6 +255,7 @@ def test_two_names_for_the_same_weights_share_everything(story_job, shared):
     assert run.complete
     assert run.blocked == 0
     assert len(run.table("cells")) == 11
+    assert run.folder.read_progress()["eta_seconds"] == pytest.approx(0, abs=1e-6)
     effects = run.estimates().set_index(["model", "condition", "task", "metric", "group"])["effect"]
     pd.testing.assert_series_equal(effects.loc["stories"], effects.loc["twin"])
 

@@ -50,6 +50,19 @@ MESSAGES = {
         "condition.x.neurons.moments: 'skw' is not allowed; allowed is a list of different ones "
         "of wd, md, mean, sd, skew, kurtosis, mean_abs, share_negative"
     ),
+    MATCHED % "by:moments,statistic:md": (
+        "condition.x.neurons: statistic is md, but by is moments, which does not read it"
+    ),
+    MATCHED % "by:moments,tolerance:0.1": (
+        "condition.x.neurons: tolerance is 0.1, but by is moments, which does not read it"
+    ),
+    MATCHED % "by:perplexity,task:perplexity,moments:[skew]": (
+        "condition.x.neurons: moments is ['skew'], but by is perplexity, which does not read it"
+    ),
+    SET % "remove_mlp": (
+        "condition.x.neurons.kind: explicit is not allowed; remove_mlp takes whole layers: allowed "
+        "is all"
+    ),
     "suite.grammar.limt=20": (
         "suite.grammar.limt: unknown key (value 20); allowed: kind, source, columns, reduce, "
         "scores, prefix, keep_tokens, limit; did you mean suite.grammar.limit?"

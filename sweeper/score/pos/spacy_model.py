@@ -84,8 +84,14 @@ def _version(package: str) -> str | None:
 
 
 def _name(folder: Path) -> str:
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    return f"{meta['lang']}_{meta['name']} {meta['version']}"
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        return f"{meta['lang']}_{meta['name']} {meta['version']}"
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"tagger.model: {str(folder)!r} is no folder of a spaCy model; its meta.json tells no "
+            "lang, name and version"
+        ) from error
 
 
 def _folder_hash(folder: Path) -> str:

@@ -56,6 +56,14 @@ def test_spacys_own_words_and_tags(spacy_rules):
     ]
 
 
+@pytest.mark.parametrize("meta", ["{}", "[]", "no json"])
+def test_a_folder_that_is_no_model_is_refused(tmp_path, meta):
+    pytest.importorskip("spacy", reason="spaCy is not installed")
+    (tmp_path / "meta.json").write_text(meta)
+    with pytest.raises(UserError, match=r"^tagger\.model: .* tells no lang, name and version$"):
+        choose(SpacyTagger(model=str(tmp_path)))
+
+
 def test_a_pipeline_without_parts_of_speech_is_refused(tmp_path):
     spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
     spacy.blank("en").to_disk(tmp_path / "blank")
