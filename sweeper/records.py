@@ -267,8 +267,8 @@ class Estimate:
     """t interval over the seeds' effects; NaN with fewer than two seeds."""
     two_way_low: float
     two_way_high: float
-    """Interval of the effect with seeds and clusters both random; NaN with fewer than two of
-    either."""
+    """Interval of the effect with seeds and clusters both random; NaN with fewer than three seeds
+    or two clusters."""
     band_low: float
     band_high: float
     """Simultaneous over the layer groups of the condition's family, in this task, metric and group;
@@ -289,11 +289,13 @@ class Estimate:
     num_tests: int
     """Tests in the family of ``p_holm``."""
     num_controls: int
+    """Different random sets behind ``p_random`` and ``excess``."""
     excess: float
     """The effect minus the mean effect of the random controls; NaN without any."""
     excess_low: float
     excess_high: float
-    """Its interval, paired on items, with the controls' seeds and the clusters both random."""
+    """Its interval, paired on items, with the controls' seeds and the clusters both random; NaN
+    with fewer than three controls."""
     noise: float
     """Largest change of an item's log-probability (nats) when the baseline is scored a second
     time under another packing: effects of this order are rounding."""
@@ -331,7 +333,7 @@ class ContrastEstimate:
     low: float
     high: float
     """t interval: clusters of the tasks random; where the control is drawn at random, its seeds
-    too."""
+    too, and NaN with fewer than three."""
     bootstrap_low: float
     bootstrap_high: float
     """Bootstrap of the clusters within each task; seeds as they are."""
@@ -348,10 +350,13 @@ class ContrastEstimate:
     after Holm over tasks (and layer groups)."""
     p_random: float
     """Randomisation p: how extreme the part is among those with each of the target's random
-    controls in the target's place (parts of the control alone: the control's). NaN without any."""
+    controls in the target's place (parts of the control alone: the control's). Where the control is
+    not those random sets itself, it tests whether the target differs from random sets, not whether
+    it differs from the control. NaN without any."""
     p_floor: float
     """1 / (1 + controls): the smallest randomisation p that many controls can give."""
     num_controls: int
+    """Different random sets behind ``p_random``: those that all tasks of the contrast have."""
     num_tasks: int
     """Tasks with results of both conditions."""
     num_items: int

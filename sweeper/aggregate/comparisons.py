@@ -6,23 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sweeper.aggregate.bootstrap import cluster_bootstrap, resampling_generator
-from sweeper.aggregate.contrasts import ALL, GroupSums, ItemTable
-from sweeper.aggregate.design import Arm, Block, blocks
+from sweeper.aggregate.contrasts import ALL, ItemTable
+from sweeper.aggregate.design import Arm, blocks
 from sweeper.aggregate.holm import holm
-from sweeper.aggregate.intervals import (
-    Bounds,
-    Estimated,
-    FloatArray,
-    Ratio,
-    centre,
-    cluster_robust,
-    crossed,
-)
-from sweeper.aggregate.randomisation import randomisation_floor, randomisation_p
+from sweeper.aggregate.intervals import Bounds, Estimated, Ratio, cluster_robust, crossed
+from sweeper.aggregate.randomisation import distance_p, randomisation_floor, randomisation_p
+from sweeper.aggregate.shares import Draws, Part, Share, Task, common_draws, exchanged
 from sweeper.aggregate.summary import as_frame
 from sweeper.records import ContrastEstimate
 
@@ -50,76 +42,20 @@ class Comparison:
         return "dissociation" if self.others else "difference"
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What target and control are multiplied by, on either side of the comparison."""
-
-    name: str
-    tasks: tuple[float, float] = (0.0, 0.0)
-    others: tuple[float, float] = (0.0, 0.0)
-    claim: int = 0
-    """Sign of the value that a double dissociation claims, where lower is worse; 0: no claim."""
-
-    @property
-    def has_target(self) -> bool:
-        """Whether the target has a share in it."""
-        return bool(self.tasks[0] or self.others[0])
-
-    @property
-    def has_control(self) -> bool:
-        """Whether the control has a share in it."""
-        return bool(self.tasks[1] or self.others[1])
-
-
 _DISSOCIATION = (
-    _Part("interaction", tasks=(1, -1), others=(-1, 1)),
-    _Part("target_minus_control_on_grammar", tasks=(1, -1), claim=-1),
-    _Part("target_minus_control_on_other", others=(1, -1), claim=1),
-    _Part("target_on_grammar", tasks=(1, 0)),
-    _Part("target_on_other", others=(1, 0)),
-    _Part("control_on_grammar", tasks=(0, 1)),
-    _Part("control_on_other", others=(0, 1)),
+    Part("interaction", tasks=(1, -1), others=(-1, 1)),
+    Part("target_minus_control_on_grammar", tasks=(1, -1), claim=-1),
+    Part("target_minus_control_on_other", others=(1, -1), claim=1),
+    Part("target_on_grammar", tasks=(1, 0)),
+    Part("target_on_other", others=(1, 0)),
+    Part("control_on_grammar", tasks=(0, 1)),
+    Part("control_on_other", others=(0, 1)),
 )
 _DIFFERENCE = (
-    _Part("difference", tasks=(1, -1)),
-    _Part("target", tasks=(1, 0)),
-    _Part("control", tasks=(0, 1)),
+    Part("difference", tasks=(1, -1)),
+    Part("target", tasks=(1, 0)),
+    Part("control", tasks=(0, 1)),
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    """Paired differences of all cells of a block to its baseline, one metric, all items."""
-
-    block: Block
-    sums: GroupSums
-
-    def arm(self, condition: str) -> Arm | None:
-        """The condition of this name, where it has results."""
-        return next((arm for arm in self.block.arms if arm.condition == condition), None)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Share:
-    """A task's share in a part."""
-
-    task: _Task
-    target: Arm
-    control: Arm
-    weights: tuple[float, float]
-
-    @property
-    def control_draws(self) -> dict[int | None, int]:
-        """Seed -> place of the control's cell; None where it is not drawn at random."""
-        return dict(zip(self.control.seeds, self.control.columns, strict=True))
-
-    def ratio(self, targets: Sequence[int], controls: Sequence[int]) -> Ratio:
-        """Weigh cells of the target against cells of the control, or many against one."""
-        totals = self.task.sums.numerators
-        weighed = self.weights[0] * totals[:, list(targets)]
-        return Ratio(
-            weighed + self.weights[1] * totals[:, list(controls)], self.task.sums.denominators
-        )
 
 
 def contrast(
@@ -138,9 +74,15 @@ def contrast(
     with the control's same group, or with the control where that is not repeated.
 
     The randomisation p of a part puts each random control of the target (the same sets in every
-    task) into the target's place and leaves the rest as it is; where the control is the mean of
-    those very sets, the target takes the place of the one that it changes with. Under the null
-    hypothesis that the target's neurons are as good as any, its ``|value|`` is one more draw.
+    task) into the target's place and leaves the rest as it is; the null hypothesis is that the
+    target's neurons are as good as any. Where the control is the mean of those very sets, the
+    target takes the place of the one that it changes with, and p compares ``|value|``. Any other
+    control is fixed, a constant in all of these values: p compares their distances from the median
+    of them all, and tests the target against random sets, not against the control. The part of one
+    condition alone is an effect, whose zero is the baseline: p compares ``|value|``.
+
+    Draws of which a task of a dissociation has no results are left out of all of its tasks and
+    parts, so that the parts add up; ``num_controls`` counts the ones there are.
 
     Args:
         manifest: the cells of the run, one row per cell and condition.
@@ -167,12 +109,12 @@ def contrast(
 
 def _checkpoints(
     manifest: pd.DataFrame, items: pd.DataFrame, metrics: set[str]
-) -> Iterator[dict[tuple[str, str], _Task]]:
+) -> Iterator[dict[tuple[str, str], Task]]:
     """Task and metric -> paired differences, one checkpoint after the other."""
     if not metrics:
         return
     table = ItemTable(items, manifest["cell_key"])
-    found: dict[tuple[str, str], dict[tuple[str, str], _Task]] = {}
+    found: dict[tuple[str, str], dict[tuple[str, str], Task]] = {}
     for block in blocks(manifest, table.__contains__):
         baseline = block.baseline()
         if baseline is None:
@@ -180,11 +122,11 @@ def _checkpoints(
         tasks = found.setdefault((block.model, block.revision), {})
         for metric, panel in table.panels(block.cell_keys, block.task_kind).items():
             if metric in metrics:
-                tasks[block.task, metric] = _Task(block, panel.minus(baseline).sums()[0])
+                tasks[block.task, metric] = Task(block, panel.minus(baseline).sums()[0])
     yield from found.values()
 
 
-def _pairs(comparison: Comparison, tasks: Mapping[str, _Task]) -> list[tuple[Arm, Arm]]:
+def _pairs(comparison: Comparison, tasks: Mapping[str, Task]) -> list[tuple[Arm, Arm]]:
     """Targets with their controls; one pair, or one for each layer group."""
     arms = {arm.condition: arm for task in tasks.values() for arm in task.block.arms}
     targets, controls = (
@@ -214,21 +156,29 @@ class _Study:
     comparison: Comparison
     target: Arm
     control: Arm
-    tasks: Mapping[str, _Task]
+    tasks: Mapping[str, Task]
     confidence: float
     resamples: int
 
     def rows(self) -> Iterator[ContrastEstimate]:
         """Give one row per part; of a difference, per part and task."""
         if self.comparison.others:
-            for part in _DISSOCIATION:
-                yield self._row(part, self.comparison.tasks, self.comparison.others)
+            yield from self._rows(_DISSOCIATION, self.comparison.tasks, self.comparison.others)
             return
         for task in self.comparison.tasks or sorted(self.tasks):
-            for part in _DIFFERENCE:
-                yield self._row(part, (task,), ())
+            yield from self._rows(_DIFFERENCE, (task,), ())
 
-    def _row(self, part: _Part, tasks: Sequence[str], others: Sequence[str]) -> ContrastEstimate:
+    def _rows(
+        self, parts: Sequence[Part], tasks: Sequence[str], others: Sequence[str]
+    ) -> Iterator[ContrastEstimate]:
+        shares = [self._share(name, (0.0, 0.0)) for name in (*tasks, *others)]
+        draws = common_draws([share for share in shares if share])
+        for part in parts:
+            yield self._row(part, tasks, others, draws)
+
+    def _row(
+        self, part: Part, tasks: Sequence[str], others: Sequence[str], draws: Draws
+    ) -> ContrastEstimate:
         wanted = [
             (name, weights, len(side))
             for side, weights in ((tasks, part.tasks), (others, part.others))
@@ -257,33 +207,31 @@ class _Study:
             num_tasks=len(shares),
             num_items=sum(share.task.sums.num_items for share in shares),
             num_clusters=sum(share.task.sums.num_clusters for share in shares),
-            **self._numbers(part, shares if len(shares) == len(wanted) else []),
+            **self._numbers(part, shares if len(shares) == len(wanted) else [], draws),
         )
 
-    def _share(self, name: str, weights: tuple[float, float]) -> _Share | None:
+    def _share(self, name: str, weights: tuple[float, float]) -> Share | None:
         task = self.tasks.get(name)
         if task is None:
             return None
         target, control = task.arm(self.target.condition), task.arm(self.control.condition)
-        return _Share(task, target, control, weights) if target and control else None
+        return Share(task, target, control, weights) if target and control else None
 
-    def _numbers(self, part: _Part, shares: Sequence[_Share]) -> dict[str, Any]:
+    def _numbers(self, part: Part, shares: Sequence[Share], draws: Draws) -> dict[str, Any]:
         """Everything that is estimated; NaN without results in all tasks."""
-        draws = [share.control_draws for share in shares]
-        seeds = _common(draws) if part.has_control else _common(draws)[:1]
-        if not seeds:
+        if not shares or (part.has_control and not draws.seeds):
             return _NOTHING
         strata = [
-            (share.ratio(share.target.columns, [places[seed] for seed in seeds]),)
-            for share, places in zip(shares, draws, strict=True)
+            (share.ratio(share.target.columns, share.controls(part, draws)),) for share in shares
         ]
-        is_drawn = part.has_control and None not in seeds
+        is_drawn = part.has_control and None not in draws.seeds
         found = crossed(strata) if is_drawn else cluster_robust(strata)
         generators = [resampling_generator(share.task.block.task, ALL) for share in shares]
         means = [(_mean(ratio),) for (ratio,) in strata]
         bounds = cluster_bootstrap(means, generators, self.resamples).bounds(self.confidence)
         value = float(found.centre[0])
-        others = self._exchanged(part, shares, seeds)
+        others = exchanged(part, shares, draws)
+        by_distance = part.has_target and part.has_control and not draws.is_exchanged
         return {
             "estimate": value,
             **_ends("", found.bounds(self.confidence)),
@@ -291,37 +239,12 @@ class _Study:
             "df": float(found.df[0]),
             "p": float(found.p_values()[0]),
             "p_directed": self._directed(part, found),
-            "p_random": randomisation_p(value, others),
+            "p_random": (distance_p if by_distance else randomisation_p)(value, others),
             "p_floor": randomisation_floor(len(others)),
             "num_controls": len(others),
         }
 
-    def _exchanged(
-        self, part: _Part, shares: Sequence[_Share], seeds: Sequence[int | None]
-    ) -> FloatArray:
-        """The part with each random control in place of what it controls."""
-        sets = [
-            share.task.block.named_controls(share.target if part.has_target else share.control)
-            for share in shares
-        ]
-        names = _common(sets)
-        if not names:
-            return np.zeros(0)
-        strata = []
-        for share, places in zip(shares, sets, strict=True):
-            drawn = [places[name] for name in names]
-            fixed = [share.control_draws[seed] for seed in seeds]
-            if part.has_target:
-                (mine,) = share.target.columns
-                # Where the set is one of the control's draws, it changes places with the target.
-                swapped = [[mine if place == one else one for place in drawn] for one in fixed]
-                parts = [share.ratio(drawn, controls) for controls in swapped]
-            else:
-                parts = [share.ratio(share.target.columns, drawn)]
-            strata.append([replace(ratio, weight=1 / len(parts)) for ratio in parts])
-        return centre(strata)
-
-    def _directed(self, part: _Part, found: Estimated) -> float:
+    def _directed(self, part: Part, found: Estimated) -> float:
         """One-sided p of what a double dissociation claims of the part."""
         if not part.claim:
             return math.nan
@@ -336,12 +259,6 @@ _NOTHING = {
     "p_floor": 1.0,
     "num_controls": 0,
 }
-
-
-def _common(places: Sequence[Mapping[Any, int]]) -> list[Any]:
-    """Draws that all tasks have, sorted."""
-    kept = set.intersection(*(set(one) for one in places)) if places else set()
-    return sorted(kept, key=lambda name: (name is not None, name))
 
 
 def _mean(ratio: Ratio) -> Ratio:

@@ -23,7 +23,7 @@ class Arm:
     is_baseline: bool
     seeds: tuple[int | None, ...]
     columns: tuple[int, ...]
-    """Places of the arm's cells among the block's."""
+    """Places of the arm's cells among the block's; the same where two names have one cell."""
     num_neurons: float
     """Mean over seeds."""
 
@@ -52,6 +52,7 @@ class Block:
     task: str
     task_kind: str
     cell_keys: tuple[str, ...]
+    """Without repeats: two names may have one cell."""
     arms: tuple[Arm, ...]
     """Sorted by condition."""
 
@@ -61,8 +62,8 @@ class Block:
         Raises:
             ValueError: several baselines with different cells.
         """
-        columns = [column for arm in self.arms if arm.is_baseline for column in arm.columns]
-        if len({self.cell_keys[column] for column in columns}) > 1:
+        columns = sorted({column for arm in self.arms if arm.is_baseline for column in arm.columns})
+        if len(columns) > 1:
             raise ValueError(
                 f"model {self.model}, revision {self.revision}, task {self.task} has "
                 f"{len(columns)} different baselines"
@@ -72,12 +73,16 @@ class Block:
     def controls(self, arm: Arm) -> list[int]:
         """Places of the random controls of an arm; none for an arm that is itself random.
 
-        A random set under another operation is no control: the test exchanges neurons alone.
+        A random set under another operation is no control: the test exchanges neurons alone. A set
+        that several conditions draw is one control.
         """
-        return list(self.named_controls(arm).values())
+        return list(dict.fromkeys(self.named_controls(arm).values()))
 
     def named_controls(self, arm: Arm) -> dict[tuple[str, int], int]:
-        """Places of an arm's random controls by condition and seed: the same draws in any task."""
+        """Places of an arm's random controls by condition and seed: the same draws in any task.
+
+        Several names have the same place where several conditions draw the same set.
+        """
         if arm.num_seeds:
             return {}
         return {
@@ -114,19 +119,20 @@ def _block(key: tuple[str, str, str], rows: list[dict[str, Any]]) -> Block:
             f"task {task} has the kinds {sorted(kinds)}; allowed is one of {sorted(METRICS)}"
         )
     names = list(dict.fromkeys(str(row["condition"]) for row in rows))
+    cell_keys = tuple(dict.fromkeys(str(row["cell_key"]) for row in rows))
+    places = {key: place for place, key in enumerate(cell_keys)}
     return Block(
         model=model,
         revision=revision,
         task=task,
         task_kind=kinds.pop(),
-        cell_keys=tuple(str(row["cell_key"]) for row in rows),
-        arms=tuple(_arm(name, rows) for name in names),
+        cell_keys=cell_keys,
+        arms=tuple(_arm(name, rows, places) for name in names),
     )
 
 
-def _arm(condition: str, rows: list[dict[str, Any]]) -> Arm:
-    columns = tuple(place for place, row in enumerate(rows) if row["condition"] == condition)
-    mine = [rows[column] for column in columns]
+def _arm(condition: str, rows: list[dict[str, Any]], places: dict[str, int]) -> Arm:
+    mine = [row for row in rows if row["condition"] == condition]
     seeds = tuple(row["seed"] for row in mine)
     if len(set(seeds)) < len(seeds) or (None in seeds and len(seeds) > 1):
         raise ValueError(
@@ -141,7 +147,7 @@ def _arm(condition: str, rows: list[dict[str, Any]]) -> Arm:
         layers=_layers(mine[0]["first_layer"], mine[0]["last_layer"]),
         is_baseline=bool(mine[0]["is_baseline"]),
         seeds=seeds,
-        columns=columns,
+        columns=tuple(places[str(row["cell_key"])] for row in mine),
         num_neurons=math.fsum(row["num_neurons"] for row in mine) / len(mine),
     )
 

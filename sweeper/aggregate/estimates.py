@@ -48,28 +48,36 @@ def estimate(
     """
     table = ItemTable(items, manifest["cell_key"])
     noise = _noise(cells)
-    rows: list[Estimate] = []
-    for block in blocks(manifest, table.__contains__):
-        baseline = block.baseline()
-        arms = tuple(arm for arm in block.arms if not arm.is_baseline)
-        if baseline is None or not arms:
-            continue
-        level = noise.get(block.cell_keys[baseline], math.nan)
-        for metric, panel in table.panels(block.cell_keys, block.task_kind).items():
-            pairs = zip(panel.sums(), panel.minus(baseline).sums(), strict=True)
-            for levels, differences in pairs:
-                contrast = _Contrast(
-                    block=block,
-                    metric=metric,
-                    arms=arms,
-                    baseline=float(levels.values()[baseline]),
-                    levels=seed_means(levels, arms).values(),
-                    differences=differences,
-                    summary=summarise(differences, arms, block.task, confidence, resamples),
-                    noise=level,
-                )
-                rows.extend(contrast.estimates(confidence))
+    rows = [
+        row
+        for block in blocks(manifest, table.__contains__)
+        for found in _contrasts(block, table, noise, confidence, resamples)
+        for row in found.estimates(confidence)
+    ]
     return with_holm(as_frame(Estimate, rows))
+
+
+def _contrasts(
+    block: Block, table: ItemTable, noise: dict[str, float], confidence: float, resamples: int
+) -> Iterator["_Contrast"]:
+    """One for every metric and group of a block that has a baseline and something beside it."""
+    baseline = block.baseline()
+    arms = tuple(arm for arm in block.arms if not arm.is_baseline)
+    if baseline is None or not arms:
+        return
+    for metric, panel in table.panels(block.cell_keys, block.task_kind).items():
+        pairs = zip(panel.sums(), panel.minus(baseline).sums(), strict=True)
+        for levels, differences in pairs:
+            yield _Contrast(
+                block=block,
+                metric=metric,
+                arms=arms,
+                baseline=float(levels.values()[baseline]),
+                levels=seed_means(levels, arms).values(),
+                differences=differences,
+                summary=summarise(differences, arms, block.task, confidence, resamples),
+                noise=noise.get(block.cell_keys[baseline], math.nan),
+            )
 
 
 def _noise(cells: pd.DataFrame) -> dict[str, float]:

@@ -20,6 +20,8 @@ FloatArray = NDArray[np.float64]
 Bounds = tuple[FloatArray, FloatArray]
 """Lower and upper ends, each of shape (K,)."""
 
+FEWEST_SEEDS = 3
+"""Fewest random draws for an interval in which both draws and clusters are random."""
 ROUNDING = 1e-12
 """Relative size below which a difference of sums in float64 is rounding, not spread."""
 
@@ -140,17 +142,18 @@ def crossed(strata: Strata) -> Estimated:
     crossed: the variance is that of the clusters (of the means over seeds, as in
     ``cluster_robust``), plus that of the seeds, minus what both of them hold, their interaction
     (Cameron, Gelbach and Miller 2011, with the interaction's mean square in place of the plain
-    squares, so that no part is counted twice or missed), and never less than either alone. Degrees
-    of freedom by Satterthwaite; a way with no more variance than the interaction has no part in
-    them.
+    squares, so that no part is counted twice or missed), and never less than either alone. The
+    degrees of freedom of both ways enter in proportion to their variances, and those of a way with
+    no more variance than the interaction not at all.
 
     Returns:
-        An estimate whose variance is NaN with fewer than two seeds or two clusters.
+        An estimate whose variance is NaN with fewer than three seeds or two clusters. Two seeds
+        often agree by chance, and the interval would then be too short.
     """
     by_seed = centre(strata)
     num_seeds = len(by_seed)
     middle = by_seed.mean(keepdims=True)
-    if num_seeds < 2:
+    if num_seeds < FEWEST_SEEDS:
         return Estimated(centre=middle, variance=middle * np.nan, df=middle * np.nan)
     influences = [_influences(measure) for measure in strata]
     means = [part.mean(axis=1, keepdims=True) for part in influences]
@@ -168,7 +171,13 @@ def crossed(strata: Strata) -> Estimated:
 def _crossed_df(
     variance: float, clusters: tuple[float, float], seeds: tuple[float, float], joint: float
 ) -> float:
-    """Satterthwaite's degrees of freedom from the variances of both ways with their own."""
+    """Degrees of freedom from the variances of both ways with their own.
+
+    ``1 / df`` is the mean of both, weighted by the variances, with what both hold taken from the
+    way with more degrees of freedom. Satterthwaite's squared weights need the true variances: three
+    seeds often show too little of theirs, and then claim the clusters' degrees of freedom. How
+    often either covers is in ``COVERAGE.md``.
+    """
     (of_clusters, cluster_df), (of_seeds, seed_df) = clusters, seeds
     both_df = cluster_df * seed_df
     if max(of_clusters, of_seeds) <= joint:
@@ -177,8 +186,8 @@ def _crossed_df(
         return cluster_df
     if of_clusters <= joint:
         return seed_df
-    parts = of_clusters**2 / cluster_df + of_seeds**2 / seed_df + joint**2 / both_df
-    return max(variance**2 / parts, min(cluster_df, seed_df))
+    both_ways = of_clusters / cluster_df + of_seeds / seed_df
+    return variance / (both_ways - joint / max(cluster_df, seed_df))
 
 
 def degrees_of_freedom(measure: Measure) -> float:

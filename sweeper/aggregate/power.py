@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from scipy import stats
 
+from sweeper.aggregate.intervals import FEWEST_SEEDS
+
 ASSUMED_DISCORDANCE = 0.2
 """Share of pairs whose correctness a clamp changes, where nothing is known yet."""
 
@@ -95,7 +97,7 @@ def minimal_detectable_contrast(
 
     Returns:
         The contrast in the unit of ``sd``; NaN where a task has fewer than two clusters, and with
-        a single random control.
+        one or two random controls, of which the test makes nothing.
 
     Raises:
         ValueError: an argument that no study can have.
@@ -109,7 +111,7 @@ def minimal_detectable_contrast(
     ]
     if num_seeds:
         parts.append((seed_sd**2 / num_seeds, num_seeds - 1))
-    if any(df < 1 for _, df in parts):
+    if any(df < 1 for _, df in parts) or 0 < num_seeds < FEWEST_SEEDS:
         return math.nan
     total = math.fsum(variance for variance, _ in parts)
     if total == 0:

@@ -28,6 +28,18 @@ def randomisation_p(effect: float, controls: FloatArray) -> float:
     return (1 + extreme) / (1 + len(controls))
 
 
+def distance_p(value: float, others: FloatArray) -> float:
+    """Two-sided p of a value among others like it, by distance from the median of them all.
+
+    ``p = #{distance >= the value's} / (1 + #others)``, the value itself counted, with ties as in
+    ``randomisation_p``; NaN without others. The median belongs to all of them alike: where any of
+    them could as well have been the value, p is valid, and adding a constant to all changes
+    nothing. It is for values without a zero of their own, ``randomisation_p`` for effects.
+    """
+    middle = float(np.median(np.append(others, value)))
+    return randomisation_p(value - middle, others - middle)
+
+
 def randomisation_floor(num_controls: int) -> float:
     """Smallest p that so many controls can give; 1 without any."""
     return 1 / (1 + num_controls)

@@ -52,7 +52,7 @@ def seed_means(sums: GroupSums, arms: Sequence[Arm]) -> GroupSums:
     """Average the totals over each arm's seeds: K cells to J arms."""
     weights = np.zeros((sums.numerators.shape[1], len(arms)))
     for place, arm in enumerate(arms):
-        weights[list(arm.columns), place] = 1 / len(arm.columns)
+        np.add.at(weights[:, place], list(arm.columns), 1 / len(arm.columns))
     return sums.combined(weights)
 
 

@@ -50,7 +50,8 @@ def contrast_tables(data: ReportData) -> list[TextTable]:
         f"Intervals hold {data.percent}. p is two-sided; p directed is of the two one-sided tests "
         "that make a dissociation double (the target does more harm on grammar, the control on the "
         "other tasks), and p Holm the same after Holm; of a difference p Holm is p after Holm over "
-        "tasks. p random compares with random controls and cannot be below its floor."
+        "tasks. p random compares the target with its random controls, not with another control, "
+        "and cannot be below its floor."
     )
     contrasts = complete(data.contrasts, CONTRAST_COLUMNS)
     return _table("contrasts", "Contrasts", contrasts, _contrast_row, note)

@@ -5,88 +5,30 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 import pytest
+from contrast_study import (
+    CONTRAST,
+    EFFECTS,
+    GRAMMAR,
+    OTHER,
+    SIZES,
+    cluster_totals,
+    contrast_of,
+    dissociation,
+    fill,
+    mean_of,
+    part_of,
+)
 from scipy import stats
 
 from sweeper.aggregate import Comparison, contrast
-from sweeper.aggregate.intervals import Ratio, cluster_robust, crossed
+from sweeper.aggregate.intervals import Ratio, cluster_robust
 from sweeper.records import ContrastEstimate
-
-GRAMMAR, OTHER = ("blimp", "tse"), ("piqa", "arc")
-CONTRAST = Comparison(
-    name="double", target="top", control="matched", metric="margin", tasks=GRAMMAR, others=OTHER
-)
-SIZES = {"blimp": 8, "tse": 6, "piqa": 10, "arc": 5}
-"""Clusters of each task."""
-
-
-def _fill(study, effects, num_seeds=6, seed=0, **named):
-    """Margins of every task; ``effects`` tells condition -> (on grammar, on the others)."""
-    rng = np.random.default_rng(seed)
-    for task, number in SIZES.items():
-        clusters = [f"c{place}" for place in range(number) for _ in range(3 + place % 3)]
-        base = rng.normal(1, 1, len(clusters))
-        shift = {"task": task, "clusters": clusters, **named}
-        study.pairs("baseline", [1] * len(base), base.tolist(), **shift)
-        draws = [("random", n, (0.0, 0.0)) for n in range(num_seeds)]
-        for name, one, effect in [(key, None, value) for key, value in effects.items()] + draws:
-            values = base + effect[task in OTHER] + rng.normal(0, 0.3, len(base))
-            study.pairs(
-                name,
-                [1] * len(base),
-                values.tolist(),
-                seed=one,
-                control_of="top" if name == "random" else None,
-                **shift,
-            )
-    return study
-
-
-EFFECTS = {"top": (-1.0, -0.2), "matched": (-0.2, -0.8)}
-
-
-def _contrast(study, *comparisons, **options):
-    return contrast(study.manifest, study.items, comparisons or (CONTRAST,), **options)
-
-
-def _ratios(study):
-    """Task and cell -> totals of differences by cluster, with the clusters' sizes."""
-    found = {}
-    for task in SIZES:
-        items = study.items[study.items["cell_key"].str.contains(f"/{task}/")]
-        wide = items.pivot(index=["cluster", "item_id"], columns="cell_key", values="margin")
-        wide.columns = [key.split("/", 3)[3] for key in wide.columns]
-        grouped = wide.sub(wide["baseline/None"], axis=0).groupby("cluster")
-        totals, sizes = grouped.sum(), grouped.size().to_numpy(dtype=float)
-        for cell in totals:
-            found[task, cell] = totals[cell].to_numpy(), sizes
-    return found
-
-
-def _part(table, part, **wanted):
-    for column, value in {"part": part, **wanted}.items():
-        table = table[table[column] == value]
-    assert len(table) == 1
-    return table.iloc[0]
-
-
-def _mean(ratios, task, cell):
-    totals, sizes = ratios[task, cell]
-    return totals.sum() / sizes.sum()
-
-
-def _dissociation(ratios, target, control="matched/None"):
-    """The definition, from the tasks' means."""
-    sides = [
-        np.mean([_mean(ratios, t, target) - _mean(ratios, t, control) for t in tasks])
-        for tasks in (GRAMMAR, OTHER)
-    ]
-    return sides[0] - sides[1]
 
 
 def test_parts_are_what_they_are_called(study):
-    table = _contrast(_fill(study, EFFECTS))
+    table = contrast_of(fill(study, EFFECTS))
     assert list(table.columns) == [field.name for field in fields(ContrastEstimate)]
-    ratios = _ratios(study)
+    ratios = cluster_totals(study)
     value = table.set_index("part")["estimate"]
     assert list(value.index) == [
         "interaction",
@@ -100,20 +42,20 @@ def test_parts_are_what_they_are_called(study):
     for side, tasks in (("grammar", GRAMMAR), ("other", OTHER)):
         # Equal weight for each task, whatever its number of items.
         for name, cell in (("target", "top/None"), ("control", "matched/None")):
-            expected = np.mean([_mean(ratios, task, cell) for task in tasks])
+            expected = np.mean([mean_of(ratios, task, cell) for task in tasks])
             assert value[f"{name}_on_{side}"] == pytest.approx(expected)
         difference = value[f"target_on_{side}"] - value[f"control_on_{side}"]
         assert value[f"target_minus_control_on_{side}"] == pytest.approx(difference)
-    assert value["interaction"] == pytest.approx(_dissociation(ratios, "top/None"))
-    row = _part(table, "interaction")
+    assert value["interaction"] == pytest.approx(dissociation(ratios, "top/None"))
+    row = part_of(table, "interaction")
     assert (row["tasks"], row["num_tasks"]) == ("blimp,tse,piqa,arc", 4)
     assert row["num_clusters"] == sum(SIZES.values())
-    assert _part(table, "target_on_grammar")["num_clusters"] == SIZES["blimp"] + SIZES["tse"]
+    assert part_of(table, "target_on_grammar")["num_clusters"] == SIZES["blimp"] + SIZES["tse"]
 
 
 def test_interval_adds_the_tasks_variances(study):
-    table = _contrast(_fill(study, EFFECTS))
-    ratios = _ratios(study)
+    table = contrast_of(fill(study, EFFECTS))
+    ratios = cluster_totals(study)
     variances, dfs = [], []
     for task in SIZES:
         one, sizes = ratios[task, "top/None"]
@@ -122,7 +64,7 @@ def test_interval_adds_the_tasks_variances(study):
         found = cluster_robust([[Ratio((one - two)[:, None], sizes)]])
         variances.append(float(found.variance[0]) / 4)
         dfs.append(float(found.df[0]))
-    row = _part(table, "interaction")
+    row = part_of(table, "interaction")
     error, df = np.sqrt(sum(variances)), sum(variances) ** 2 / np.sum(np.square(variances) / dfs)
     assert row["df"] == pytest.approx(df)
     half = stats.t.ppf(0.975, df) * error
@@ -134,7 +76,7 @@ def test_interval_adds_the_tasks_variances(study):
 
 
 def test_a_double_dissociation_is_two_directed_tests_after_holm(study):
-    table = _contrast(_fill(study, EFFECTS))
+    table = contrast_of(fill(study, EFFECTS))
     claims = table[table["p_directed"].notna()]
     assert claims["part"].tolist() == [
         "target_minus_control_on_grammar",
@@ -152,18 +94,18 @@ def test_a_double_dissociation_is_two_directed_tests_after_holm(study):
 
 
 def test_a_claim_without_a_p_counts_in_holm_all_the_same(study):
-    _fill(study, EFFECTS)
+    fill(study, EFFECTS)
     study.item_rows = [
         row | {"margin": 1.0} if any(f"/{task}/" in row["cell_key"] for task in OTHER) else row
         for row in study.item_rows
     ]
-    claims = _contrast(study).dropna(subset="p_holm")
+    claims = contrast_of(study).dropna(subset="p_holm")
     assert claims["part"].tolist() == ["target_minus_control_on_grammar"]
     np.testing.assert_allclose(claims["p_holm"], 2 * claims["p_directed"])
 
 
 def test_a_target_that_is_worse_everywhere_dissociates_once(study):
-    table = _contrast(_fill(study, {"top": (-1.0, -0.8), "matched": (-0.2, -0.3)}))
+    table = contrast_of(fill(study, {"top": (-1.0, -0.8), "matched": (-0.2, -0.3)}))
     claims = table[table["p_directed"].notna()].set_index("part")["p_holm"]
     assert claims["target_minus_control_on_grammar"] <= 0.05
     assert claims["target_minus_control_on_other"] > 0.9
@@ -179,99 +121,20 @@ def test_higher_nll_is_worse(study):
     nll = Comparison(
         name="n", target="top", control="matched", metric="nll", tasks=("one",), others=("two",)
     )
-    table = _contrast(study, nll)
-    assert _part(table, "target_minus_control_on_grammar")["estimate"] > 0
+    table = contrast_of(study, nll)
+    assert part_of(table, "target_minus_control_on_grammar")["estimate"] > 0
     assert (table["p_holm"].dropna() < 0.01).all()
 
 
-def test_randomisation_puts_each_random_set_in_the_target_s_place(study):
-    table = _contrast(_fill(study, {"top": (0.0, 0.0), "matched": (0.0, 0.0)}))
-    ratios = _ratios(study)
-    mine = abs(_dissociation(ratios, "top/None"))
-    drawn = [abs(_dissociation(ratios, f"random/{seed}")) for seed in range(6)]
-    row = _part(table, "interaction")
-    assert row["p_random"] == (1 + sum(value >= mine for value in drawn)) / 7
-    assert 1 / 7 < row["p_random"] < 1
-    assert (row["p_floor"], row["num_controls"]) == (1 / 7, 6)
-    # Nothing controls the control.
-    alone = _part(table, "control_on_grammar")
-    assert np.isnan(alone["p_random"])
-    assert (alone["p_floor"], alone["num_controls"]) == (1.0, 0)
-
-
-def test_a_random_set_changes_places_with_the_target_where_it_is_part_of_the_control(study):
-    _fill(study, {"top": (0.0, 0.0)})
-    drawn = Comparison(
-        name="d", target="top", control="random", metric="margin", tasks=GRAMMAR, others=OTHER
-    )
-    ratios = _ratios(study)
-    cells = ["top/None", *(f"random/{seed}" for seed in range(6))]
-    values = []
-    for cell in cells:
-        rest = [_dissociation(ratios, cell, other) for other in cells if other != cell]
-        values.append(abs(np.mean(rest)))
-    row = _part(_contrast(study, drawn), "interaction")
-    assert abs(row["estimate"]) == pytest.approx(values[0])
-    assert row["p_random"] == sum(value >= values[0] for value in values) / 7
-
-
-@pytest.mark.parametrize("level", [0.2, 0.4])
-def test_the_randomisation_test_of_a_true_null_keeps_its_level(study, level):
-    # 150 studies in which the target is one more random set: as often as stated, and no more.
-    drawn = Comparison(name="d", target="top", control="random", metric="margin", tasks=("t",))
-    rng = np.random.default_rng(4)
-    for number in range(150):
-        named = {"revision": f"r{number:03}", "clusters": list("aabbcc")}
-        for name, seed in [("baseline", None), ("top", None), *(("random", n) for n in range(4))]:
-            margins = (rng.normal() + 0.1 * rng.normal(size=6)) * (name != "baseline")
-            control = "top" if seed is not None else None
-            study.pairs(name, [1] * 6, margins.tolist(), seed=seed, control_of=control, **named)
-    found = _contrast(study, drawn, resamples=19).query("part == 'difference'")
-    assert len(found) == 150
-    rejected = (found["p_random"] <= level + 1e-9).mean()
-    assert rejected == pytest.approx(level, abs=3.5 * np.sqrt(level * (1 - level) / 150))
-
-
-def test_random_sets_that_a_task_lacks_are_not_counted(study):
-    _fill(study, EFFECTS)
-    items = study.items.query("cell_key != 'm/main/tse/random/2'")
-    table = contrast(study.manifest, items, [CONTRAST])
-    assert _part(table, "interaction")["num_controls"] == 5
-    assert _part(table, "target_on_other")["num_controls"] == 6
-
-
-def test_a_control_that_is_drawn_at_random_is_random(study):
-    _fill(study, EFFECTS)
-    drawn = Comparison(
-        name="d", target="top", control="random", metric="margin", tasks=GRAMMAR, others=OTHER
-    )
-    table = _contrast(study, drawn)
-    ratios, strata = _ratios(study), []
-    for task in SIZES:
-        one, sizes = ratios[task, "top/None"]
-        draws = np.stack([ratios[task, f"random/{seed}"][0] for seed in range(6)], axis=1)
-        weight = 0.5 if task in GRAMMAR else -0.5
-        strata.append([Ratio(one[:, None] - draws, sizes, weight=weight)])
-    expected = crossed(strata)
-    row = _part(table, "interaction")
-    assert row["estimate"] == pytest.approx(float(expected.centre[0]))
-    ends = tuple(float(end[0]) for end in expected.bounds(0.95))
-    assert (row["low"], row["high"]) == pytest.approx(ends)
-    # The target's own effect has no seeds in it.
-    alone = _part(_contrast(study), "target_on_grammar")
-    again = _part(table, "target_on_grammar")
-    assert (again["low"], again["high"]) == pytest.approx((alone["low"], alone["high"]))
-
-
 def test_a_difference_is_one_for_each_task(study):
-    _fill(study, EFFECTS)
+    fill(study, EFFECTS)
     plain = Comparison(name="plain", target="top", control="matched", metric="margin")
-    table = _contrast(study, plain)
+    table = contrast_of(study, plain)
     assert table["part"].tolist() == ["difference", "target", "control"] * 4
     assert table["tasks"].unique().tolist() == sorted(SIZES)
-    ratios = _ratios(study)
+    ratios = cluster_totals(study)
     for task in SIZES:
-        row = _part(table, "difference", tasks=task)
+        row = part_of(table, "difference", tasks=task)
         one, sizes = ratios[task, "top/None"]
         two, _ = ratios[task, "matched/None"]
         expected = cluster_robust([[Ratio((one - two)[:, None], sizes)]])
@@ -284,7 +147,7 @@ def test_a_difference_is_one_for_each_task(study):
     one_task = Comparison(
         name="one", target="top", control="matched", metric="margin", tasks=("tse",)
     )
-    assert _contrast(study, one_task)["tasks"].unique().tolist() == ["tse"]
+    assert contrast_of(study, one_task)["tasks"].unique().tolist() == ["tse"]
 
 
 def test_a_swept_target_is_compared_group_by_group(study):
@@ -299,59 +162,59 @@ def test_a_swept_target_is_compared_group_by_group(study):
         values = np.random.default_rng(len(name) + (layers[0] or 0)).normal(size=12)
         named = {"clusters": [f"c{n % 4}" for n in range(12)], "layers": layers, "family": family}
         study.pairs(name, [1] * 12, values.tolist(), **named)
-    table = _contrast(
+    table = contrast_of(
         study, Comparison(name="s", target="top", control="matched", metric="margin")
     ).query("part == 'difference'")
     assert table["target"].tolist() == ["top[0-1]", "top[2-3]"]
     assert table["control"].tolist() == ["matched[0-1]", "matched[2-3]"]
     assert table["first_layer"].tolist() == [0, 2]
-    table = _contrast(study, Comparison(name="s", target="top", control="one", metric="margin"))
+    table = contrast_of(study, Comparison(name="s", target="top", control="one", metric="margin"))
     assert table["control"].unique().tolist() == ["one"]
     assert table["target"].nunique() == 2
 
 
 def test_what_cannot_be_compared_is_said(study, caplog):
-    _fill(study, EFFECTS)
+    fill(study, EFFECTS)
     nobody = Comparison(name="x", target="top", control="nobody", metric="margin")
-    assert _contrast(study, nobody).empty
+    assert contrast_of(study, nobody).empty
     assert caplog.messages == [
         "contrast x: top is compared with nothing: 0 conditions are called nobody"
     ]
 
 
 def test_without_results_in_all_tasks_a_part_is_nan(study):
-    _fill(study, EFFECTS)
+    fill(study, EFFECTS)
     items = study.items.query("cell_key != 'm/main/tse/matched/None'")
     table = contrast(study.manifest, items, [CONTRAST])
     for part in ("interaction", "target_on_grammar"):
-        row = _part(table, part)
+        row = part_of(table, part)
         assert np.isnan([row["estimate"], row["low"], row["p"]]).all()
-    assert _part(table, "interaction")["num_tasks"] == 3
-    assert np.isfinite(_part(table, "target_on_other")["estimate"])
+    assert part_of(table, "interaction")["num_tasks"] == 3
+    assert np.isfinite(part_of(table, "target_on_other")["estimate"])
 
 
 def test_checkpoints_are_contrasted_by_themselves(study):
-    _fill(study, EFFECTS, revision="step1")
-    alone = _contrast(study)
-    _fill(study, {"top": (0.0, 0.0), "matched": (0.0, 0.0)}, seed=1, revision="step0")
-    both = _contrast(study)
+    fill(study, EFFECTS, revision="step1")
+    alone = contrast_of(study)
+    fill(study, {"top": (0.0, 0.0), "matched": (0.0, 0.0)}, seed=1, revision="step0")
+    both = contrast_of(study)
     assert both["revision"].unique().tolist() == ["step0", "step1"]
     mine = both[both["revision"] == "step1"].reset_index(drop=True)
     pd.testing.assert_frame_equal(mine, alone, check_exact=True)
 
 
 def test_nothing_asked_gives_an_empty_table_of_the_same_types(study):
-    _fill(study, EFFECTS)
-    full, empty = _contrast(study), contrast(study.manifest, study.items, [])
+    fill(study, EFFECTS)
+    full, empty = contrast_of(study), contrast(study.manifest, study.items, [])
     assert empty.empty
     pd.testing.assert_series_equal(empty.dtypes, full.dtypes)
 
 
 def test_order_of_rows_changes_no_bit(study):
-    _fill(study, EFFECTS)
+    fill(study, EFFECTS)
     manifest, items = (x.sample(frac=1, random_state=1) for x in (study.manifest, study.items))
     found = contrast(manifest, items, [CONTRAST])
-    pd.testing.assert_frame_equal(found, _contrast(study), check_exact=True)
+    pd.testing.assert_frame_equal(found, contrast_of(study), check_exact=True)
 
 
 def test_a_true_null_is_rarely_called_a_double_dissociation():

@@ -35,6 +35,19 @@ def test_controls_match_name_and_operation(study):
     assert keys == ["m/main/t/r/0", "m/main/t/r/1"]
 
 
+def test_a_set_that_two_conditions_draw_is_one_control(study):
+    for condition in ("baseline", "top"):
+        _pair(study, condition)
+    for seed in range(2):
+        key = _pair(study, "r", seed=seed, control_of="top")
+        _pair(study, "same", seed=seed, control_of="top", key=key)
+    _pair(study, "same", seed=2, control_of="top")
+    (block,) = _blocks(study)
+    top = next(arm for arm in block.arms if arm.condition == "top")
+    keys = [block.cell_keys[column] for column in block.controls(top)]
+    assert keys == ["m/main/t/r/0", "m/main/t/r/1", "m/main/t/same/2"]
+
+
 def test_a_random_set_has_no_controls(study):
     _pair(study, "r", seed=0)
     _pair(study, "s", seed=0, control_of="r")

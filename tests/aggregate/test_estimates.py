@@ -136,6 +136,13 @@ def test_one_seed_has_no_seed_interval(study):
     assert math.isfinite(row["cluster_low"])
 
 
+def test_two_seeds_have_no_interval_with_clusters_random_too(study):
+    table = _estimate(_random_study(study, num_seeds=2))
+    drawn, top = (_row(table, condition=name, metric="nll") for name in ("random", "top"))
+    assert np.isfinite([drawn["seed_low"], top["excess"]]).all()
+    assert np.isnan([drawn["two_way_low"], top["excess_low"]]).all()
+
+
 def test_every_group_condition_and_metric_has_a_row(study):
     table = _estimate(_random_study(study))
     counts = table.groupby(["task", "metric", "group"]).size()
@@ -271,6 +278,21 @@ def test_two_way_interval_and_excess_are_of_the_crossed_design(study):
     assert row["excess"] == pytest.approx(row["effect"] - random)
     weak = _row(table, condition="weak", metric="margin", group="all")
     assert np.isnan([weak["excess"], weak["excess_low"], weak["two_way_low"]]).all()
+
+
+def test_random_sets_under_two_names_are_counted_once(study):
+    plain = _estimate(_random_study(study))
+    study.manifest_rows += [
+        row | {"condition": "same", "family": "same"}
+        for row in study.manifest_rows
+        if row["condition"] == "random"
+    ]
+    table = _estimate(study)
+    names = ["task", "metric", "group", "effect", "p_random", "p_floor", "num_controls", "excess"]
+    for condition, source in (("top", "top"), ("random", "random"), ("same", "random")):
+        found = table.loc[table["condition"] == condition, names].reset_index(drop=True)
+        expected = plain.loc[plain["condition"] == source, names].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, expected)
 
 
 def test_p_and_its_interval_agree_and_holm_counts_conditions_and_tasks(study):

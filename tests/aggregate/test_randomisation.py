@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sweeper.aggregate.randomisation import (
+    distance_p,
     needed_controls,
     randomisation_floor,
     randomisation_p,
@@ -29,8 +30,28 @@ def test_p_by_hand(effect, controls, expected):
     assert randomisation_p(effect, np.array(controls)) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "others", "expected"),
+    [
+        # Median 2 of 0, 1, 2, 3, 9: distances 2, 1, 0, 1, 7.
+        (9.0, [0.0, 1.0, 2.0, 3.0], 1 / 5),
+        (0.0, [9.0, 1.0, 2.0, 3.0], 2 / 5),
+        (2.0, [9.0, 1.0, 0.0, 3.0], 1.0),
+        # Median 1.5 of 0, 1, 2, 3: both ends are as far, up to rounding.
+        (0.3, [0.1, 0.2, 0.0], 2 / 4),
+        (0.1 + 0.2, [0.1, 0.2, 0.0], 2 / 4),
+        # Two values are as far from their middle.
+        (1.0, [0.0], 1.0),
+    ],
+)
+@pytest.mark.parametrize("constant", [0.0, -0.7, 5.0])
+def test_distance_p_by_hand_whatever_is_added(value, others, expected, constant):
+    assert distance_p(value + constant, np.array(others) + constant) == expected
+
+
 def test_no_controls_give_no_p():
     assert math.isnan(randomisation_p(0.5, np.array([])))
+    assert math.isnan(distance_p(0.5, np.array([])))
     assert randomisation_floor(0) == 1.0
 
 
@@ -41,12 +62,13 @@ def test_floor_is_the_smallest_p():
 
 @pytest.mark.parametrize("level", [0.05, 0.1, 0.2, 0.5])
 @pytest.mark.parametrize("step", [None, 0.5])
-def test_true_null_is_rejected_at_most_as_often_as_stated(level, step):
+@pytest.mark.parametrize("test", [randomisation_p, distance_p])
+def test_true_null_is_rejected_at_most_as_often_as_stated(level, step, test):
     # The condition is an eleventh draw of the same kind; with a step, ties are frequent.
     effects = np.random.default_rng(11).standard_normal((20_000, 11))
     if step:
         effects = np.round(effects / step) * step
-    p = np.array([randomisation_p(row[0], row[1:]) for row in effects])
+    p = np.array([test(row[0], row[1:]) for row in effects])
     # The true rate is floor(11 * level) / 11 or less; 0.05 is below the floor of 1 / 11.
     attainable = math.floor(11 * level) / 11
     assert (p <= level).mean() <= attainable + 4 * math.sqrt(0.25 / 20_000) * (attainable > 0)
