@@ -14,9 +14,9 @@ from sweeper.report.data import (
     of_checkpoints,
     unswept,
 )
-from sweeper.report.figure import Figure
+from sweeper.report.figure import Figure, side_by_side
 from sweeper.report.figure_effects import LOG_ABOVE
-from sweeper.report.numbers import exponential, metric_name
+from sweeper.report.numbers import metric_name, on_axis
 from sweeper.report.theme import INK, Chart, Palette
 
 TITLES = {"accuracy": "accuracy (%)", "nll": "perplexity", "margin": "margin (nats)"}
@@ -58,24 +58,13 @@ def level_chart(levels: pd.DataFrame, palette: Palette) -> Chart | None:
     ]
     if not panels:
         return None
-    joined = alt.concat(*panels, columns=2, spacing={"row": 30, "column": 30})
-    # A shared scale would give the conditions of one panel the colours of another's.
-    separate: Chart = joined.resolve_scale(color="independent", shape="independent")
-    return separate
-
-
-def shown_levels(values: pd.Series, metric: str) -> list[float]:
-    """Levels in the unit of the axis: percent, perplexity, or the metric's own."""
-    numbers = [float(value) for value in values.astype(float)]
-    if metric == "nll":
-        return [exponential(value) for value in numbers]
-    return [100 * value for value in numbers] if metric == "accuracy" else numbers
+    return side_by_side(panels)
 
 
 def _marks(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     marks = rows[["condition", "is_baseline"]].copy()
     for column, source in (("value", "value"), ("low", "cluster_low"), ("high", "cluster_high")):
-        marks[column] = shown_levels(rows[source], metric)
+        marks[column] = on_axis(rows[source], metric)
     names = rows[CHECKPOINT].itertuples(index=False)
     marks["checkpoint"] = [checkpoint_name(model, revision) for model, revision in names]
     is_baseline = rows["is_baseline"].astype(bool)

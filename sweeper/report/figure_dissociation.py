@@ -16,7 +16,8 @@ from sweeper.report.data import (
     of_checkpoints,
 )
 from sweeper.report.figure import Figure
-from sweeper.report.figure_effects import effect_title, shown_effects
+from sweeper.report.figure_effects import effect_title
+from sweeper.report.numbers import on_axis
 from sweeper.report.theme import TARGET_COLOURS, Chart, Palette
 
 TARGET_COLOUR, CONTROL_COLOUR = TARGET_COLOURS[:2]
@@ -116,7 +117,7 @@ def _is_main(rows: pd.DataFrame) -> pd.Series:
 def _marks(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     marks = rows[["part", "target", "control"]].copy()
     for column, source in (("effect", "estimate"), ("low", "low"), ("high", "high")):
-        marks[column] = shown_effects(rows[source], metric)
+        marks[column] = on_axis(rows[source], metric)
     marks["reference"] = 1.0 if metric == "nll" else 0.0
     return marks
 

@@ -16,9 +16,9 @@ from sweeper.report.data import (
     of_checkpoints,
     unswept,
 )
-from sweeper.report.figure import Figure
+from sweeper.report.figure import Figure, side_by_side
 from sweeper.report.figure_groups import grouped_chart, sorted_groups
-from sweeper.report.numbers import exponential, metric_name
+from sweeper.report.numbers import metric_name, on_axis
 from sweeper.report.theme import Chart, Palette
 
 ENDS = ("low", "high", "seed_low", "seed_high")
@@ -124,18 +124,7 @@ def effect_chart(
         dots = seeds[(seeds["task"] == task) & (seeds["metric"] == metric)]
         marks = _marks(rows, dots, str(metric))
         panels.append(_effect_panel(marks, (str(task), str(metric)), palette))
-    joined = alt.concat(*panels, columns=2, spacing={"row": 30, "column": 30})
-    # A shared scale would give the conditions of one panel the colours of another's.
-    separate: Chart = joined.resolve_scale(color="independent", shape="independent")
-    return separate
-
-
-def shown_effects(values: pd.Series, metric: str) -> list[float]:
-    """Effects in the unit of the axis: points, factor, or the metric's own."""
-    numbers = [float(value) for value in values.astype(float)]
-    if metric == "nll":
-        return [exponential(value) for value in numbers]
-    return [100 * value for value in numbers] if metric == "accuracy" else numbers
+    return side_by_side(panels)
 
 
 def effect_title(metric: str) -> str:
@@ -148,9 +137,9 @@ def _marks(rows: pd.DataFrame, dots: pd.DataFrame, metric: str) -> pd.DataFrame:
     means = rows[[*CHECKPOINT, "condition", "group"]].assign(mark="mean")
     rows = with_interval(rows)
     for column in ("effect", *ENDS):
-        means[column] = shown_effects(rows[column], metric)
+        means[column] = on_axis(rows[column], metric)
     seeds = dots[[*CHECKPOINT, "condition", "group"]].assign(mark="seed")
-    seeds["effect"] = shown_effects(dots["effect"], metric)
+    seeds["effect"] = on_axis(dots["effect"], metric)
     both = pd.concat([means, seeds], ignore_index=True) if len(seeds) else means
     both["checkpoint"] = [
         checkpoint_name(model, revision)

@@ -16,8 +16,8 @@ from sweeper.report.data import (
     with_family,
 )
 from sweeper.report.figure import Figure
-from sweeper.report.figure_effects import effect_title, shown_effects
-from sweeper.report.numbers import metric_name
+from sweeper.report.figure_effects import effect_title
+from sweeper.report.numbers import metric_name, on_axis
 from sweeper.report.theme import DIVERGING, INK, Chart, Palette
 
 MAX_TEXT_COLUMNS = 16
@@ -160,7 +160,7 @@ def _line_panel(
     task, metric, sweep = panel
     marks = rows[["family", "layers"]].copy()
     for column in ("effect", "band_low", "band_high"):
-        marks[column] = shown_effects(rows[column], metric)
+        marks[column] = on_axis(rows[column], metric)
     marks["reference"] = 1.0 if metric == "nll" else 0.0
     colour, shape = palette.scales(names)
     columns = list(dict.fromkeys(marks["layers"]))

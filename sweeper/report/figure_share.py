@@ -19,8 +19,8 @@ from sweeper.report.data import (
     with_family,
 )
 from sweeper.report.figure import Figure
-from sweeper.report.figure_conditions import shown_levels
 from sweeper.report.figure_effects import LOG_ABOVE
+from sweeper.report.numbers import on_axis
 from sweeper.report.theme import TARGET_COLOURS, TARGET_SHAPES, Chart, Palette
 from sweeper.report.words import OPERATION_NAMES
 
@@ -70,7 +70,7 @@ def clamped_shares(data: ReportData) -> pd.DataFrame:
     rows = whole.merge(total_neurons(data), on=CHECKPOINT)
     rows["share"] = rows["num_neurons"].astype(float) / rows["total"].astype(float)
     for column, source in (("value", "value"), ("low", "cluster_low"), ("high", "cluster_high")):
-        rows[column] = shown_levels(rows[source], "nll")
+        rows[column] = on_axis(rows[source], "nll")
     is_baseline = rows["is_baseline"].astype(bool)
     base = rows.loc[is_baseline, [*CHECKPOINT, "task", "value"]]
     base = base.rename(columns={"value": "baseline"})

@@ -28,6 +28,14 @@ def metric_name(metric: str) -> str:
     return METRIC_NAMES.get(metric, metric)
 
 
+def on_axis(values: pd.Series, metric: str) -> list[float]:
+    """Levels or effects in the unit of an axis: percent, perplexity or its factor, or their own."""
+    numbers = [float(value) for value in values.astype(float)]
+    if metric == "nll":
+        return [exponential(value) for value in numbers]
+    return [100 * value for value in numbers] if metric == "accuracy" else numbers
+
+
 def exponential(value: float) -> float:
     """exp(value), infinite where that overflows."""
     return math.exp(value) if value < LARGEST_EXPONENT else math.inf

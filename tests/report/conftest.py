@@ -7,26 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from study_frames import make_study
+from study_frames import PHENOMENA, make_study
 
 from sweeper.records import Estimate
 from sweeper.report.data import LEVEL_COLUMNS, ReportData
 
 MODELS = ("smollm2", "pythia-70m")
-PHENOMENA = (
-    "anaphor_agreement",
-    "argument_structure",
-    "binding",
-    "control_raising",
-    "determiner_noun_agreement",
-    "ellipsis",
-    "filler_gap_dependency",
-    "irregular_forms",
-    "island_effects",
-    "npi_licensing",
-    "quantifiers",
-    "subject_verb_agreement",
-)
 CONDITIONS = {"wd_top": 0.06, "skew_top": 0.02, "random": 0.003}
 NUM_SEEDS = 10
 NUM_LAYERS, NUM_NEURONS = 12, 300
