@@ -135,17 +135,17 @@ def noise_floor(
     for group in _comparable(texts)[:: max(len(texts.rows) // sample, 1)]:
         few = group[:COMPARED]
         changes = np.concatenate([_changes(model, texts, i, scores, budget) for i in few])
-        found.append(float(np.ptp(changes) if texts.relative else np.abs(changes).max()))
+        compared = texts.is_relative(few[0])
+        found.append(float(np.ptp(changes) if compared else np.abs(changes).max()))
     return float(np.max(found))
 
 
 def _comparable(texts: Texts) -> list[list[int]]:
     """Texts whose log-probabilities mean something beside one another."""
-    if not texts.relative:
-        return [[index] for index in range(len(texts.rows))]
-    groups: dict[tuple[int, ...], list[int]] = {}
+    groups: dict[object, list[int]] = {}
     for index, row in enumerate(texts.rows):
-        groups.setdefault(tuple(row[: texts.start(index)]), []).append(index)
+        beginning = tuple(row[: texts.start(index)]) if texts.is_relative(index) else index
+        groups.setdefault(beginning, []).append(index)
     return list(groups.values())
 
 

@@ -161,7 +161,7 @@ def _edges(texts: Texts, tree: PrefixTree) -> tuple[Ints, NDArray[np.bool_]]:
     for index in range(len(texts.rows)):
         path, start = tree.path(index), texts.start(index)
         scored[path[start:]] = True
-        needs_head[path[start if texts.relative else start - 1 : -1]] = True
+        needs_head[path[start if texts.is_relative(index) else start - 1 : -1]] = True
     edges = np.flatnonzero(scored)
     edges = edges[np.argsort(tree.parents[edges], kind="stable")]
     return edges, ~needs_head[tree.parents[edges]]

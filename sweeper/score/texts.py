@@ -22,14 +22,19 @@ class Texts:
     """First scored token of each row, at least 1; None for 1 throughout."""
     greedy: bool = False
     """Also find out whether each scored token is the model's most probable one."""
-    relative: bool = False
-    """Of a row's first scored token, its log-probability plus any number that is the same for all
-    rows with the same tokens before it will do: where only such rows are compared (minimal pairs
-    that part there), the number cancels, and the output head need not run."""
+    relative: Sequence[bool] | None = None
+    """Rows of whose first scored token the log-probability plus any number will do that is the same
+    for all rows with the same tokens before it: where a row is only compared with such rows
+    (minimal pairs that part there, behind a common beginning), the number cancels, and the output
+    head need not run. None for no row."""
 
     def start(self, index: int) -> int:
         """First scored token of a row."""
         return 1 if self.starts is None else self.starts[index]
+
+    def is_relative(self, index: int) -> bool:
+        """Whether the first scored token of a row is only compared (``relative``)."""
+        return self.relative is not None and self.relative[index]
 
     def check(self, context: int) -> None:
         """Check lengths and starts; ``context`` is the longest input that the model takes.
@@ -37,10 +42,11 @@ class Texts:
         Raises:
             ValueError: a row has nothing to score or does not fit.
         """
-        if self.relative and self.greedy:
+        if self.relative is not None and self.greedy:
             raise ValueError("relative log-probabilities do not tell the most probable token")
-        if self.starts is not None and len(self.starts) != len(self.rows):
-            raise ValueError(f"{len(self.starts)} starts for {len(self.rows)} texts")
+        for name, given in (("starts", self.starts), ("relative", self.relative)):
+            if given is not None and len(given) != len(self.rows):
+                raise ValueError(f"{len(given)} {name} for {len(self.rows)} texts")
         for index, row in enumerate(self.rows):
             if len(row) < 2:
                 raise ValueError(f"a text of {len(row)} token(s) has no token to predict")

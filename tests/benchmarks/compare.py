@@ -133,7 +133,7 @@ def _largest(a: Sums, b: Sums) -> float:
 def _counts(items: Items) -> Counts:
     if items.margin_starts is None:
         return count(items.rows, items.starts)
-    return count(items.rows, items.margin_starts, relative=True)
+    return count(items.rows, items.margin_starts, items.alike)
 
 
 def _nodes(what: Comparison, counts: Counts) -> str:

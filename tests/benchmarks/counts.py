@@ -36,18 +36,21 @@ class Counts:
         return {**asdict(self), "saved": self.saved}
 
 
-def count(rows: Sequence[Row], starts: Sequence[int], *, relative: bool = False) -> Counts:
+def count(
+    rows: Sequence[Row], starts: Sequence[int], relative: Sequence[bool] | None = None
+) -> Counts:
     """Count the prefix tree of rows whose scored tokens are ``row[start:]``.
 
     Args:
         rows: token rows.
         starts: first scored token of each.
-        relative: rows are compared with those that have the same tokens before ``start``.
+        relative: rows that are only compared with those that have the same tokens before ``start``.
     """
     children: dict[tuple[int, int], int] = {}
     heads: set[int] = set()
     positions = attended = 0
-    for row, start in zip(rows, starts, strict=True):
+    compared = relative or [False] * len(rows)
+    for row, start, only_compared in zip(rows, starts, compared, strict=True):
         node = -1
         for place, token in enumerate(row[:-1]):
             positions += 1
@@ -55,7 +58,7 @@ def count(rows: Sequence[Row], starts: Sequence[int], *, relative: bool = False)
             node = children.setdefault((node, token), known)
             if node == known:
                 attended += place + 1
-            if place >= (start if relative else start - 1):
+            if place >= (start if only_compared else start - 1):
                 heads.add(node)
     return Counts(
         texts=len(rows),

@@ -18,7 +18,7 @@ def share_of_matmul(bench: Bench, name: str, goal: float) -> Finding:
     """FLOP/s of the engine (counted once per node) over those of plain matrix products."""
     items = _blimp(bench)
     assert items.margin_starts is not None
-    work = flops(bench.model, count(items.rows, items.margin_starts, relative=True))
+    work = flops(bench.model, count(items.rows, items.margin_starts, items.alike))
     whole_work = flops(bench.model, count(items.rows, items.starts))
     rates: list[float] = []
     timed = in_turn(

@@ -42,6 +42,13 @@ class Items:
     """Of pairs: where the two sentences part; what comes before cancels in the margin."""
 
     @property
+    def alike(self) -> list[bool]:
+        """Of pairs: rows whose sentences have the first token in common, so that what follows the
+        same tokens is compared."""
+        half = len(self.rows) // 2
+        return [self.rows[i][0] == self.rows[i + half][0] for i in range(half)] * 2
+
+    @property
     def file_order(self) -> list[int]:
         """Indices of the rows as they stand in the file: the sentences of a pair side by side."""
         if self.margin_starts is None:
@@ -51,8 +58,9 @@ class Items:
 
     def texts(self, *, margins_only: bool = False, greedy: bool = False) -> Texts:
         """What our engine is asked."""
-        starts = self.margin_starts if margins_only else self.starts
-        return Texts(rows=self.rows, starts=starts, greedy=greedy, relative=margins_only)
+        if not margins_only:
+            return Texts(rows=self.rows, starts=self.starts, greedy=greedy)
+        return Texts(rows=self.rows, starts=self.margin_starts, greedy=greedy, relative=self.alike)
 
     def margins(self, sums: Sums) -> Sums:
         """(C, P): log-probability of the acceptable sentence minus that of the other."""

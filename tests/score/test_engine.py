@@ -420,7 +420,7 @@ def test_relative_texts_have_the_same_margins(tiny_model, pairs, positions):
     for condition in (BASELINE, clamp):
         sums = [
             np.array([values.sum(dtype=np.float64) for values in scores.logprobs])
-            for relative in (False, True)
+            for relative in (None, [True] * len(rows))
             for scores in score_texts(
                 model, replace(texts, relative=relative), [condition], TokenBudget(positions)
             )
@@ -431,7 +431,7 @@ def test_relative_texts_have_the_same_margins(tiny_model, pairs, positions):
 
 def test_no_head_runs_where_only_the_last_words_differ(tiny_model):
     model, work = tiny_model("llama"), Work()
-    texts = Texts(rows=[[3, 4, 5], [3, 4, 6]], starts=[2, 2], relative=True)
+    texts = Texts(rows=[[3, 4, 5], [3, 4, 6]], starts=[2, 2], relative=[True, True])
     (scores,) = score_texts(model, texts, [BASELINE], TokenBudget(10), work=work)
     assert work.heads == 0
     good, bad = (one_by_one(model, row)[-1] for row in texts.rows)

@@ -80,7 +80,7 @@ def test_the_noise_floor_sees_a_difference(stories):
 
 
 def test_the_noise_of_relative_scores_is_that_of_margins(stories):
-    texts = Texts(rows=[[1, 300, 301], [1, 300, 302]], starts=[2, 2], relative=True)
+    texts = Texts(rows=[[1, 300, 301], [1, 300, 302]], starts=[2, 2], relative=[True, True])
     (scores,) = score_texts(stories, texts, [BASELINE], TokenBudget(64))
     first, second = scores.logprobs
     both = replace(scores, logprobs=[first + np.float32(7), second + np.float32(7)])

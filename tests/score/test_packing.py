@@ -88,8 +88,10 @@ def test_no_texts_no_rows(share):
 @given(texts_of, st.integers(1, 40), st.data())
 def test_relative_edges_are_those_that_are_first_scored_wherever_they_stand(rows, length, data):
     starts = [data.draw(st.integers(1, len(row) - 1)) for row in rows]
-    packing = pack(Texts(rows=rows, starts=starts, relative=True))
-    ranges = [(row, range(start + 1, len(row))) for row, start in zip(rows, starts, strict=True)]
+    compared = [data.draw(st.booleans()) for _ in rows]
+    packing = pack(Texts(rows=rows, starts=starts, relative=compared))
+    each = list(zip(rows, starts, compared, strict=True))
+    ranges = [(row, range(start + only, len(row))) for row, start, only in each]
     inside = {tuple(row[:end]) for row, ends in ranges for end in ends}
     relative, scored = set(), set()
     for _, batch in batches(packing, packing.cut(length, length), length):
@@ -97,7 +99,7 @@ def test_relative_edges_are_those_that_are_first_scored_wherever_they_stand(rows
             for place in wanted.heads.tolist():
                 row, column = divmod(place, batch.tokens_BT.shape[1])
                 found.add(tuple(batch.tokens_BT[row, seen(batch, row, column)].tolist()))
-    first = {tuple(row[:start]) for row, start in zip(rows, starts, strict=True)}
+    first = {tuple(row[:start]) for row, start, only in each if only}
     assert scored == inside
     assert relative == first - inside
 

@@ -189,6 +189,24 @@ def test_kept_tokens_of_pairs(stories, tmp_path, scored):
         assert rows[item][side].endswith(rows[item][side][begin:end])
 
 
+@pytest.mark.parametrize("prefix", ["tokenizer", "none"])
+def test_margins_are_those_of_whole_sentences(stories, tmp_path, prefix):
+    """Also where sentences differ from their first token on, and no special token goes before."""
+    pairs = [
+        ("The cats sleep", "A cat sleeps"),
+        ("Once there was a girl", "There once was a girl"),
+        ("She was happy", "She were happy"),
+        ("He ran home", "He ran home today"),
+    ]
+    rows = [(*pair, "any", "any", number) for number, pair in enumerate(pairs)]
+    margins = []
+    for scored in ("sentences", "margins"):
+        spec = write_pairs(tmp_path, rows).model_copy(update={"scores": scored, "prefix": prefix})
+        task = PREPARE["minimal_pairs"](stories.tokenizer, 512, spec, None)
+        margins.append(task.items(baseline_scores(stories, task))["margin"])
+    np.testing.assert_allclose(margins[1], margins[0], atol=1e-4)
+
+
 def test_nothing_is_kept_unless_asked_for(stories, corpus):
     task = PREPARE["perplexity"](stories.tokenizer, 64, PerplexitySpec(corpus="story"), corpus)
     assert task.tables(baseline_scores(stories, task)) == {}

@@ -108,7 +108,8 @@ def prepare(
                 f"pair {item}: a sentence of {len(row)} tokens; allowed are 2 to {context + 1}"
             )
     starts = _first_differences(rows) if spec.scores == "margins" else None
-    relative = starts is not None and not spec.keep_tokens
+    # Sentences that differ in their first token follow different ones: nothing cancels.
+    relative = None if starts is None or spec.keep_tokens else _begin_alike(rows)
     texts, kept = Texts(rows=rows, starts=starts, relative=relative), None
     if spec.keep_tokens:
         items = np.tile(pairs["item"].to_numpy(np.int32), 2)
@@ -122,6 +123,13 @@ def _first_differences(rows: Sequence[Row]) -> list[int]:
     num_pairs = len(rows) // 2
     pairs = zip(rows[:num_pairs], rows[num_pairs:], strict=True)
     return [_first_difference(good, bad) for good, bad in pairs] * 2
+
+
+def _begin_alike(rows: Sequence[Row]) -> list[bool]:
+    """Whether the sentences of each pair have their first token in common."""
+    num_pairs = len(rows) // 2
+    pairs = zip(rows[:num_pairs], rows[num_pairs:], strict=True)
+    return [good[0] == bad[0] for good, bad in pairs] * 2
 
 
 def _first_difference(good: Row, bad: Row) -> int:
