@@ -13,6 +13,8 @@ from sweeper.clamp.operations import OPERATIONS, Operation
 from sweeper.models.loading import LoadedModel, MlpSite
 from sweeper.records import Condition
 
+_Kind = tuple[torch.device, torch.dtype]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Action:
@@ -24,9 +26,8 @@ class Action:
     neurons: tuple[int, ...]
     values: tuple[float, ...]
     """One for each neuron where the operation takes them, empty elsewhere."""
-    _tensors: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
-        default_factory=dict
-    )
+    _tensors: dict[_Kind, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _written: dict[_Kind, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[int, str, tuple[int, ...], tuple[float, ...]]:
@@ -72,6 +73,20 @@ class Action:
         after_NK = self.operation.change(before_NK, *further)
         outputs_NF.index_copy_(-1, index_K, after_NK)
         return before_NK != after_NK
+
+    def switched_off(self, outputs_NF: Tensor) -> Tensor:
+        """Which neurons an operation that ``switches_off`` would switch off; (N, K)."""
+        index_K, _ = self._on(outputs_NF)
+        before_NK = outputs_NF.index_select(-1, index_K)
+        return before_NK != self.operation.change(before_NK)
+
+    def written(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The neurons as columns of the hidden units, and what each writes, (K, D)."""
+        key = (like.device, like.dtype)
+        if key not in self._written:
+            index_K = torch.tensor(self.neurons, device=like.device)
+            self._written[key] = (index_K, self.site.output_rows(index_K).contiguous())
+        return self._written[key]
 
     def _on(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Columns of the neurons, and their values, where and as what ``like`` is."""

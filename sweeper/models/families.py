@@ -33,6 +33,10 @@ class Family:
     gated: bool = False
     fused_gate: bool = False
     """The first half of the outputs of ``pre_activation`` is the gate, the second the factor."""
+    transposed: bool = False
+    """The weights of ``pre_activation`` are kept as (inputs, neurons)."""
+    output_is_added: bool = True
+    """What ``output`` puts out is added to the residual stream as it is, without a norm between."""
     eager_only: bool = False
     """Only eager attention computes this family rightly."""
     num_layers_key: str = "num_hidden_layers"
@@ -68,6 +72,7 @@ FAMILIES: Mapping[str, Family] = {
         layers="transformer.h",
         final=("ln_f",),
         pre_activation="mlp.c_fc",
+        transposed=True,
         activation="mlp.act",
         output="mlp.c_proj",
         num_layers_key="n_layer",
@@ -104,6 +109,7 @@ FAMILIES: Mapping[str, Family] = {
         output="mlp.down_proj",
         up="mlp.up_proj",
         gated=True,
+        output_is_added=False,
         eager_only=True,  # sdpa has no soft cap on the attention scores
         soft_cap_key="final_logit_softcapping",
     ),
@@ -115,6 +121,7 @@ FAMILIES: Mapping[str, Family] = {
         output="mlp.down_proj",
         up="mlp.up_proj",
         gated=True,
+        output_is_added=False,
         soft_cap_key="final_logit_softcapping",
     ),
     "phi": Family(

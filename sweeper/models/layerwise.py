@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from sweeper.models.loading import LoadedModel
 
@@ -35,7 +36,7 @@ class Layerwise:
         model: LoadedModel,
         input_ids_BT: Tensor,
         *,
-        attention_mask: Tensor | Mapping[str, Tensor] | None = None,
+        attention_mask: Tensor | BlockMask | Mapping[str, Tensor | BlockMask] | None = None,
         position_ids_BT: Tensor | None = None,
     ) -> None:
         """Embed the tokens; arguments as for ``LoadedModel.hidden_states``."""
@@ -49,7 +50,7 @@ class Layerwise:
             )
         self.embedded_BTD = entered[0]
         self._calls: Sequence[_Call] = calls
-        self._copied: dict[tuple[int, int], Tensor] = {}
+        self._copied: dict[tuple[int, int], Tensor | BlockMask] = {}
 
     def layer(self, index: int, hidden_GBTD: Tensor) -> Tensor:
         """A layer's output for copies of the batch.
@@ -77,7 +78,7 @@ class Layerwise:
         """Repeat everything in the arguments of a call that has a value for each row."""
         if copies == 1:
             return value
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor | BlockMask):
             return self._repeated(value, copies)
         if isinstance(value, Mapping):
             return {key: self._copies(inner, copies) for key, inner in value.items()}
@@ -85,13 +86,19 @@ class Layerwise:
             return tuple(self._copies(inner, copies) for inner in value)
         return value
 
-    def _repeated(self, value: Tensor, copies: int) -> Tensor:
-        # One row, or none, goes with any number of copies as it is.
-        if value.ndim < 2 or value.shape[0] != self._num_rows or self._num_rows == 1:
+    def _repeated(self, value: Tensor | BlockMask, copies: int) -> Tensor | BlockMask:
+        if len(value.shape) < 2 or value.shape[0] != self._num_rows:
+            return value
+        # One row of numbers goes with any number of copies; a rule would be asked for more rows.
+        if self._num_rows == 1 and isinstance(value, Tensor):
             return value
         key = (id(value), copies)
         if key not in self._copied:  # most layers are called with the same tensors
-            self._copied[key] = value.repeat(copies, *[1] * (value.ndim - 1))
+            self._copied[key] = (
+                _repeat(value, copies)
+                if isinstance(value, Tensor)
+                else _repeat_blocks(value, copies)
+            )
         return self._copied[key]
 
 
@@ -117,6 +124,29 @@ def _noting(layers: nn.ModuleList) -> Iterator[tuple[list[Tensor], list[_Call]]]
                 vars(layer).pop("forward", None)
             else:  # accelerate's, where it has spread the model over devices
                 vars(layer)["forward"] = forward
+
+
+def _repeat(rows: Tensor, copies: int) -> Tensor:
+    return rows.repeat(copies, *[1] * (rows.ndim - 1))
+
+
+def _repeat_blocks(mask: BlockMask, copies: int) -> BlockMask:
+    """The same blocks for every copy; the rule inside of them knows the rows of one copy only."""
+    num_rows, of_one_copy = mask.shape[0], mask.mask_mod
+
+    def sees(row: Tensor, head: Tensor, place: Tensor, other: Tensor) -> Tensor:
+        return of_one_copy(row % num_rows, head, place, other)
+
+    partial, full = mask.kv_num_blocks, mask.full_kv_num_blocks
+    return BlockMask.from_kv_blocks(
+        _repeat(partial, copies),
+        _repeat(mask.kv_indices, copies),
+        None if full is None else _repeat(full, copies),
+        None if mask.full_kv_indices is None else _repeat(mask.full_kv_indices, copies),
+        BLOCK_SIZE=mask.BLOCK_SIZE,
+        mask_mod=sees,
+        seq_lengths=mask.seq_lengths,
+    )
 
 
 def _device_of(module: nn.Module, otherwise: torch.device) -> torch.device:

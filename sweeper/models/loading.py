@@ -11,15 +11,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from sweeper.errors import UserError
+from sweeper.models.apart import device_map
 from sweeper.models.families import Family, family_of
 from sweeper.records import Checkpoint
 from sweeper.spec.model import ModelSpec
@@ -39,6 +43,13 @@ class MlpSite:
     """Projection back to the residual stream."""
     hidden: int
     """Width of the residual stream: outputs of ``output``."""
+
+    def output_rows(self, neurons: Tensor) -> Tensor:
+        """What some neurons write into the residual stream for an activation of 1; (K, D)."""
+        weight = self.output.get_parameter("weight")
+        neurons = neurons.to(weight.device)
+        # GPT-2 keeps its weights transposed.
+        return weight[neurons] if isinstance(self.output, Conv1D) else weight[:, neurons].T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +84,23 @@ class LoadedModel:
         """The output embedding, which all families name alike."""
         return self.model.get_submodule("lm_head")
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether the layers are kept away from the device until they are needed."""
+        return any(weight.is_meta for weight in self.layers.parameters())
+
+    @property
+    def output_is_added(self) -> bool:
+        """Whether what an MLP puts out is added to the residual stream as it is."""
+        # OPT-350M alone of its family normalises the sum.
+        before = getattr(self.model.config, "do_layer_norm_before", True)
+        return self.family.output_is_added and bool(before)
+
     def hidden_states(
         self,
         input_ids_BT: Tensor,
         *,
-        attention_mask: Tensor | Mapping[str, Tensor] | None = None,
+        attention_mask: Tensor | BlockMask | Mapping[str, Tensor | BlockMask] | None = None,
         position_ids_BT: Tensor | None = None,
     ) -> Tensor:
         """What enters the output embedding: hidden states (B, T, D) after the final norm.
@@ -111,13 +134,14 @@ class LoadedModel:
 def load(checkpoint: Checkpoint, spec: ModelSpec, folder: Path) -> LoadedModel:
     """Load a checkpoint from its folder on this machine (``weights_folder``).
 
-    On ``cuda`` it goes to the one visible GPU, or is spread over all visible ones.
+    On ``cuda`` it goes to the one visible GPU, or is spread over all visible ones, but for layers
+    that ``spec.offload`` keeps away until they are needed (``layer_major``).
 
     Raises:
         UserError: weights are missing in the files, or do not fit on the visible GPUs.
     """
     family = family_of(checkpoint.model_type)
-    with _quiet():
+    with quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
         )
@@ -137,11 +161,13 @@ def load(checkpoint: Checkpoint, spec: ModelSpec, folder: Path) -> LoadedModel:
 
 def _load_model(checkpoint: Checkpoint, spec: ModelSpec, folder: Path) -> PreTrainedModel:
     auto: Any = AutoModelForCausalLM  # its annotations know no loading report
+    apart = spec.offload != "none"
+    placement = _apart(checkpoint, spec, folder) if apart else _placement(checkpoint)
     model, report = auto.from_pretrained(
         folder,
         dtype=getattr(torch, checkpoint.dtype),
         attn_implementation=checkpoint.attention,
-        device_map=_placement(checkpoint),
+        device_map=placement,
         local_files_only=True,
         trust_remote_code=spec.trust_remote_code,
         output_loading_info=True,
@@ -149,7 +175,7 @@ def _load_model(checkpoint: Checkpoint, spec: ModelSpec, folder: Path) -> PreTra
     if report["missing_keys"]:  # transformers would fill them with random numbers
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise UserError(f"model.{checkpoint.model}.path: the files lack weights: {missing}")
-    if checkpoint.device == "cuda":
+    if checkpoint.device == "cuda" and not apart:
         _check_on_gpus(checkpoint, model)
     loaded: PreTrainedModel = model
     return loaded
@@ -161,6 +187,22 @@ def _placement(checkpoint: Checkpoint) -> str | None:
     if not torch.cuda.is_available():
         raise UserError(f"model.{checkpoint.model}: planned for a GPU, but none is visible here")
     return "auto" if torch.cuda.device_count() > 1 else "cuda:0"
+
+
+def _apart(checkpoint: Checkpoint, spec: ModelSpec, folder: Path) -> dict[str, str]:
+    """Layers away from the device; of the rest, all on one."""
+    if checkpoint.device == "cpu" and spec.offload == "cpu":
+        raise UserError(
+            f"model.{checkpoint.model}.offload: 'cpu' is where the model computes; "
+            "allowed without a GPU are none and disk"
+        )
+    code = spec.trust_remote_code
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=code)
+    with torch.device("meta"):
+        auto: Any = AutoModelForCausalLM
+        skeleton = auto.from_config(config, trust_remote_code=code)
+    device = "cpu" if checkpoint.device == "cpu" else "cuda:0"
+    return device_map(skeleton, family_of(checkpoint.model_type).layers, device, spec.offload)
 
 
 def _check_on_gpus(checkpoint: Checkpoint, model: nn.Module) -> None:
@@ -193,7 +235,7 @@ def _sites(model: PreTrainedModel, family: Family, size: int) -> tuple[MlpSite, 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and notes; errors still show."""
     notes: Any = logging
     level, bars = notes.get_verbosity(), notes.is_progress_bar_enabled()

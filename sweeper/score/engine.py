@@ -11,7 +11,7 @@ Shapes: ``B`` rows, ``T`` places of a row, ``D`` hidden size, ``H`` places befor
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweeper.clamp.fork import Fork
+from sweeper.models.fused import fused_elementwise
 from sweeper.models.layerwise import Layerwise
 from sweeper.models.loading import LoadedModel
 from sweeper.models.packed import packed_linears
@@ -118,9 +119,12 @@ def _score_together(
     fork, packing = Fork(model, conditions), pack(texts, share=share)
     row_length = ROW_LENGTH[model.input_device.type] if share else 1
     run = _Run(model, packing, row_length, fork, len(conditions), budget, work)
-    on_cpu = model.input_device.type == "cpu"
-    kept = freed_memory_kept() if on_cpu else nullcontext()
-    with run.fork.installed(), packed_linears(model.layers, model.head), kept:
+    with ExitStack() as stack:
+        stack.enter_context(run.fork.installed())
+        stack.enter_context(packed_linears(model.layers, model.head))
+        if model.input_device.type == "cpu":
+            stack.enter_context(fused_elementwise(model.model))
+            stack.enter_context(freed_memory_kept())
         run.all()
     return [run.scores(member) for member in range(len(conditions))]
 

@@ -4,18 +4,23 @@ Shapes: ``B`` rows, ``T`` places of a row.
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from sweeper.models.loading import LoadedModel
+
+Mask = TypeVar("Mask", Tensor, BlockMask)
 
 
 def tree_mask(
     model: LoadedModel, positions_BT: Tensor, ends_BT: Tensor
-) -> Tensor | Mapping[str, Tensor]:
-    """Additive mask (B, 1, T, T): a place sees its ancestors and itself.
+) -> Tensor | BlockMask | Mapping[str, Tensor | BlockMask]:
+    """What says that a place sees its ancestors and itself.
 
+    An additive mask (B, 1, T, T); for FlexAttention a block mask, whose empty blocks it leaves out.
     A sliding window counts along the path from the root, so it needs the positions. Families whose
     layers differ in that get one mask for each type of layer.
 
@@ -26,16 +31,34 @@ def tree_mask(
     """
     config = model.model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
+    if model.checkpoint.attention == "flex_attention":
+        everything = _blocks(positions_BT, ends_BT, None)
+        inside = everything if window is None else _blocks(positions_BT, ends_BT, window)
+        return _by_layer_type(model, everything, inside)
     seen = _ancestors(ends_BT)
-    near = seen if window is None else seen & _near(positions_BT, window)
-    dtype = model.model.dtype
+    full = near = _additive(seen, model.model.dtype)
+    if window is not None:
+        near = _additive(seen & _near(positions_BT, window), model.model.dtype)
+    return _by_layer_type(model, full, near)
+
+
+def _by_layer_type(model: LoadedModel, full: Mask, near: Mask) -> Mask | Mapping[str, Mask]:
     if not model.family.mask_by_layer_type:
-        return _additive(near, dtype)
-    full = _additive(seen, dtype)
-    return {
-        "full_attention": full,
-        "sliding_attention": full if near is seen else _additive(near, dtype),
-    }
+        return near
+    return {"full_attention": full, "sliding_attention": near}
+
+
+def _blocks(positions_BT: Tensor, ends_BT: Tensor, window: int | None) -> BlockMask:
+    """The same as a rule for pairs of places, and which blocks of pairs it leaves empty."""
+
+    def sees(row: Tensor, _head: Tensor, place: Tensor, other: Tensor) -> Tensor:
+        below = (place >= other) & (place < ends_BT[row, other])
+        if window is None:
+            return below
+        return below & (positions_BT[row, place] - positions_BT[row, other] < window)
+
+    rows, length = ends_BT.shape
+    return create_block_mask(sees, rows, None, length, length, device=ends_BT.device)
 
 
 def _ancestors(ends_BT: Tensor) -> Tensor:

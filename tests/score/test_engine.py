@@ -210,9 +210,10 @@ def test_shared_layers_are_computed_once(tiny_model):
     model, texts, work = tiny_model("gpt_neox"), Texts(rows=[[3, 4, 5]]), Work()
     conditions = [BASELINE, *layer_conditions(single=True), *layer_conditions(single=False)]
     score_texts(model, texts, conditions, TokenBudget(1000), work=work)
-    # Baseline 3 layers; single 3 + 2 + 1; cumulative [0], [0, 1], [0, 1, 2]: the first is the
-    # single one, the others part from it at layers 1 and 2 (2 + 1).
-    assert work.layer_places == 2 * (3 + 6 + 3)
+    # One pass of layer 0 for all of them. Of layer 1 one for those that were clamped in layer 0,
+    # and one for the others. Of layer 2: baseline and single 2; single 1; cumulative [0], which is
+    # single 0; cumulative [0, 1] and [0, 1, 2].
+    assert work.layer_places == 2 * (1 + 2 + 4)
     assert work.heads == 2 * 6  # two of the seven conditions are the same
     assert (work.nodes, work.positions) == (2 * 7, 2 * 7)
 

@@ -25,6 +25,8 @@ class Operation:
     place: Literal["pre_activation", "activation", "output"] = "pre_activation"
     """The module of ``MlpSite`` whose outputs change. Those of ``output`` belong to no neuron: an
     operation there is on whole layers."""
+    switches_off: bool = False
+    """Pre-activations that change become 0, so that the neuron's activation is 0 too."""
     takes: Literal["values", "inputs"] | None = None
     """``values``: the condition's number for each neuron. ``inputs``: what has entered the module
     for each chosen neuron (at ``activation``: its pre-activation)."""
@@ -36,9 +38,9 @@ class Operation:
 
 
 OPERATIONS: dict[str, Operation] = {
-    "negative_clamp": Operation(negative_clamp),
-    "positive_clamp": Operation(positive_clamp),
-    "zero": Operation(zero),
+    "negative_clamp": Operation(negative_clamp, switches_off=True),
+    "positive_clamp": Operation(positive_clamp, switches_off=True),
+    "zero": Operation(zero, switches_off=True),
     "mean": Operation(put_in, takes="values"),
     "set": Operation(put_in, takes="values"),
     "sign_flip": Operation(sign_flip, "activation"),
