@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sweeper.models.layer_major import pass_layers
 from sweeper.models.loading import LoadedModel, MlpSite
 from sweeper.score.logprobs import within_memory
 from sweeper.score.memory import TokenBudget
@@ -28,6 +29,35 @@ class Batch:
     length: int
 
 
+class Unseen:
+    """Which windows of a batch each layer has not seen yet.
+
+    After memory has run out in a higher layer, lower ones see windows a second time.
+    """
+
+    def __init__(self, num_layers: int, first: int = 0) -> None:
+        """Begin with window ``first``."""
+        self._next = [first] * num_layers
+        self._batch = Batch(first, first, 0)
+
+    @property
+    def length(self) -> int:
+        """Tokens of each window of the batch."""
+        return self._batch.length
+
+    def begin(self, batch: Batch) -> None:
+        """Be told the next batch."""
+        self._batch = batch
+
+    def places(self, layer: int) -> slice | None:
+        """Places of the windows that are new to a layer, which has then seen them; None without."""
+        start = max(self._next[layer], self._batch.first)
+        self._next[layer] = max(self._next[layer], self._batch.end)
+        if start >= self._batch.end:
+            return None
+        return slice((start - self._batch.first) * self._batch.length, None)
+
+
 @torch.inference_mode()
 def read(
     model: LoadedModel,
@@ -38,16 +68,20 @@ def read(
 ) -> None:
     """Pass some of the windows through the model.
 
-    After memory has run out a smaller batch begins at the same window, and hooks on the lower
-    layers see windows again.
+    After memory has run out a smaller batch begins at the same window (where layers are kept apart:
+    at the first one), and hooks on the lower layers see windows again.
 
     Args:
-        model: the loaded model.
+        model: the loaded model. Where its layers are kept apart, all windows pass a layer before
+            the next one is read.
         rows: all windows.
         windows: which of them.
         budget: most positions in one forward pass.
-        begin: told each batch before it is computed.
+        begin: told each batch before it is computed; of a model kept apart, before every layer.
     """
+    if model.is_apart:
+        _read_by_layers(model, rows, windows, budget, begin)
+        return
     done = windows.start
     while done < windows.stop:
         batch = _next_batch(rows[done : windows.stop], budget)
@@ -57,6 +91,27 @@ def read(
         forward = partial(model.hidden_states, tokens_BT)
         if within_memory(forward, num_rows, length, budget) is not None:
             done += len(batch)
+
+
+def _read_by_layers(
+    model: LoadedModel,
+    rows: Sequence[Row],
+    windows: range,
+    budget: TokenBudget,
+    begin: Callable[[Batch], None],
+) -> None:
+    for length, group in groupby(windows, lambda window: len(rows[window])):
+        members = list(group)
+        first = members[0]
+
+        def told(start: int, end: int, first: int = first, length: int = length) -> None:
+            begin(Batch(first + start, first + end, length))
+
+        done = None
+        while done is None:
+            size = min(max(budget.positions // length, 1), len(members))
+            forward = partial(pass_layers, model, [rows[w] for w in members], size, told)
+            done = within_memory(forward, size, length, budget)
 
 
 def _next_batch(rows: Sequence[Row], budget: TokenBudget) -> list[Row]:

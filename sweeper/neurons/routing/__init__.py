@@ -1,0 +1,1 @@
+"""Binary routing in MLP layers: which neurons decide how nonlinear a layer is at a token."""
