@@ -10,7 +10,7 @@ help:
 	@echo "make demo    run jobs/quickstart.yaml: a real model, a table and a report"
 	@echo "make test    all fast tests, real models and real Ray included"
 	@echo "make check   lint, types and tests"
-	@echo "make slow    simulation studies of the statistics (minutes)"
+	@echo "make slow    simulated coverage, more faults, and a soak of 2,000 units (tens of minutes)"
 	@echo "make bench   the scoring engine against other ways to do the same (tens of minutes)"
 
 setup: $(VENV)/.installed
@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/sweeper run jobs/quickstart.yaml
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,21 +1,35 @@
 """The Python interface: load a job, run it, get a table of estimates."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
 
 from sweeper.aggregate import (
     Comparison,
+    Level,
+    by_revision,
+    cohorts,
     contrast,
+    correlations,
+    document_values,
     estimate,
+    imported_levels,
     levels,
     seed_effects,
-    with_outcomes,
+    step_changes,
+    trajectories,
 )
+from sweeper.aggregate.sources import StoredItems
+from sweeper.aggregate.summary import as_frame
 from sweeper.errors import UserError
+from sweeper.ingest import ImportRecord, read_record
+from sweeper.records import ContrastEstimate, Estimate
 from sweeper.run.execute import execute
 from sweeper.run.queue import GivenUp
 from sweeper.run.stages import Unavailable
@@ -24,7 +38,10 @@ from sweeper.spec.contrast import ContrastSpec, Dissociation
 from sweeper.spec.job import JobSpec
 from sweeper.store import RunFolder, Store
 
-__all__ = ["Run", "load_job", "open_run", "run_job"]
+if TYPE_CHECKING:
+    from sweeper.report.data import ReportData
+
+__all__ = ["ImportedRun", "Run", "load_job", "open_run", "run_job"]
 
 
 @dataclass(frozen=True)
@@ -69,8 +86,14 @@ class Run:
         rows: pd.DataFrame = self.store.table(name, keys).to_pandas()
         return rows
 
-    def _items(self) -> pd.DataFrame:
-        return with_outcomes(self.table("items"), self.table("outcomes"))
+    @cached_property
+    def _stored(self) -> StoredItems:
+        return StoredItems(self.store)
+
+    def _items(self) -> StoredItems:
+        """The items as of now; what they add up to is kept for the next table of results."""
+        self.store.refresh()
+        return self._stored
 
     def estimates(self) -> pd.DataFrame:
         """Effects against the baseline with intervals; one row per ``records.Estimate``."""
@@ -104,6 +127,36 @@ class Run:
             resamples=statistics.resamples,
         )
 
+    def dynamics(self) -> dict[str, pd.DataFrame]:
+        """What a run over several revisions says about training, by ``store.dynamics.DYNAMICS``.
+
+        ``trajectories`` (effects and the baseline's levels with bands over the revisions),
+        ``cohorts`` (WD and drift of sets that are the same at all revisions) and ``correlations``
+        (of their WD with the levels). Without rows where every model has one revision.
+        """
+        statistics, manifest = self.job.statistics, self.manifest()
+        checkpoints = self.folder.read_checkpoints()
+        several = len({checkpoint.model for checkpoint in checkpoints}) < len(checkpoints)
+        found = by_revision(manifest, self._items(), checkpoints) if several else {}
+        points = cohorts(manifest, self.table("conditions"), checkpoints, self._cell)
+        level, resamples = statistics.confidence, statistics.resamples
+        return {
+            "trajectories": trajectories(found, confidence=level, resamples=resamples),
+            "cohorts": points,
+            "correlations": correlations(found, points, confidence=level, resamples=resamples),
+        }
+
+    def write_dynamics(self) -> dict[str, pd.DataFrame]:
+        """Keep the results over training in the store."""
+        found = self.dynamics()
+        for name, rows in found.items():
+            self.folder.write_dynamics(name, rows)
+        return found
+
+    def _cell(self, table: str, key: str, columns: Sequence[str]) -> pd.DataFrame:
+        rows: pd.DataFrame = self.store.table(table, [key], list(columns)).to_pandas()
+        return rows
+
     def write_report(self, folder: Path | None = None) -> Path:
         """Write tables and figures, and a page that holds them all.
 
@@ -114,19 +167,100 @@ class Run:
             Path of the page.
         """
         # Here: drawing needs packages that a computing process does not.
-        from sweeper.report.collect import collect
         from sweeper.report.write import write_report
 
         target = self.folder.report_folder() if folder is None else folder
-        estimates, draws = self.estimates(), seed_effects(self.manifest(), self._items())
-        self.folder.write_estimates(estimates)
-        contrasts = self.contrasts()
-        self.folder.write_contrasts(contrasts)
-        data = collect(self.store, self.folder, estimates, self.levels(), draws, contrasts)
+        data = self._report_data()
         try:
             return write_report(target, data).html
         except OSError as error:
             raise UserError(f"report: {target} cannot be written: {error.strerror}") from error
+
+    def _report_data(self) -> "ReportData":
+        """What the report is made from; the results are kept in the run's folder on the way."""
+        from sweeper.report.collect import collect
+
+        estimates, draws = self.estimates(), seed_effects(self.manifest(), self._items())
+        self.folder.write_estimates(estimates)
+        contrasts = self.contrasts()
+        self.folder.write_contrasts(contrasts)
+        dynamics = self.write_dynamics()
+        return collect(
+            self.store, self.folder, estimates, self.levels(), draws, contrasts, dynamics
+        )
+
+    def keep_report(self) -> str:
+        """Write the report into the run's folder, also of an object store; the page's address."""
+        if self.store.files.is_local:
+            return str(self.write_report())
+        with TemporaryDirectory(prefix="sweeper-report-") as aside:
+            page = self.write_report(Path(aside))
+            return f"{self.folder.keep_report(Path(aside))}/{page.name}"
+
+
+class ImportedRun(Run):
+    """A run of imported results (``sweeper.ingest``): levels at checkpoints, and no effects."""
+
+    @cached_property
+    def record(self) -> ImportRecord:
+        """What the run keeps in place of a job."""
+        record = read_record(self.folder)
+        if record is None:
+            raise UserError(f"run: {self.name!r} is the run of a job, it holds no imported results")
+        return record
+
+    @cached_property
+    def job(self) -> JobSpec:
+        """Imported results have none."""
+        raise UserError(f"run: {self.name!r} holds imported results, which have no job")
+
+    @cached_property
+    def _documents(self) -> pd.DataFrame:
+        return document_values(self.table("items"), self.table("outcomes"))
+
+    def step_levels(self) -> pd.DataFrame:
+        """Every metric at every checkpoint with its interval; one row per ``StepLevel``."""
+        return imported_levels(
+            self.manifest(),
+            self.table("cells"),
+            self.table("aggregates"),
+            self._documents,
+            self.record.steps,
+            self.record.groups,
+            confidence=self.record.statistics.confidence,
+        )
+
+    def step_changes(self, levels: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Paired changes from checkpoint to checkpoint; one row per ``StepChange``.
+
+        Args:
+            levels: of ``step_levels``, where they are known already.
+        """
+        known = self.step_levels() if levels is None else levels
+        confidence = self.record.statistics.confidence
+        return step_changes(known, self._documents, self.manifest(), confidence=confidence)
+
+    def estimates(self) -> pd.DataFrame:
+        """No effects: nothing was clamped."""
+        return as_frame(Estimate, [])
+
+    def levels(self) -> pd.DataFrame:
+        """No levels under conditions; those at checkpoints are ``step_levels``."""
+        return as_frame(Level, [])
+
+    def contrasts(self) -> pd.DataFrame:
+        """No contrasts: nothing was clamped."""
+        return as_frame(ContrastEstimate, [])
+
+    def dynamics(self) -> dict[str, pd.DataFrame]:
+        """Nothing of neurons and effects over training."""
+        return {}
+
+    def _report_data(self) -> "ReportData":
+        from sweeper.report.collect import collect_imported
+
+        levels = self.step_levels()
+        return collect_imported(self.store, self.folder, levels, self.step_changes(levels))
 
 
 def run_job(job: JobSpec, console: Console | None = None) -> Run:
@@ -150,14 +284,13 @@ def run_job(job: JobSpec, console: Console | None = None) -> Run:
 
 
 def open_run(name: str, store: str = "results") -> Run:
-    """Open a run by its name.
+    """Open a run by its name; one of imported results is an ``ImportedRun``.
 
     Raises:
         UserError: no such store or run.
     """
     found = Run(Store(store), name)
-    found.folder.read_job()
-    return found
+    return ImportedRun(found.store, name) if found.folder.is_imported() else found
 
 
 def _comparison(name: str, spec: ContrastSpec) -> Comparison:

@@ -1,7 +1,9 @@
-"""Writing a local file so that readers see all of the old or all of the new content."""
+"""Writing a local file or folder so that readers never see half of its content."""
 
 import os
 import secrets
+import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +30,34 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         with suppress(FileNotFoundError):
             aside.unlink()
         raise
-    _sync_folder(path.parent)
+    _sync(path.parent)
+
+
+def write_folder_atomically(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Make a folder of files, or replace it, and make the folders above it.
+
+    ``fill`` writes into a hidden folder beside it, which gets the name when all is on disk; of a
+    replacement, there is an instant at which the name stands for nothing. A process that is killed
+    here leaves at most hidden ``.tmp`` folders.
+
+    Raises:
+        OSError: something cannot be written.
+    """
+    _ensure_folder(folder.parent)
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
+    before = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        aside.mkdir()
+        fill(aside)
+        for path in (*aside.iterdir(), aside):
+            _sync(path)
+        if folder.exists():
+            os.replace(folder, before)
+        os.replace(aside, folder)
+    finally:
+        for left in (aside, before):
+            shutil.rmtree(left, ignore_errors=True)
+    _sync(folder.parent)
 
 
 def _ensure_folder(folder: Path) -> None:
@@ -36,12 +65,12 @@ def _ensure_folder(folder: Path) -> None:
         return
     _ensure_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+    _sync(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in the folder durable, not only the content behind it."""
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make a file's content durable, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +52,9 @@ Overrides = Annotated[
 ]
 RunName = Annotated[str, typer.Argument(help="Name of a run; `sweeper ls` lists them.")]
 StoreOption = Annotated[str, typer.Option("--store", help="Folder or address of the store.")]
+Head = Annotated[
+    str, typer.Option("--address", help="Dashboard of a cluster's head: http://HOST:8265.")
+]
 
 
 @app.command()
@@ -72,17 +76,87 @@ def plan(
 
 
 @app.command()
-def run(job: Job, overrides: Overrides = None) -> None:
+def run(
+    job: Job,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Cluster to join: auto or HOST:PORT; short for cluster.address=..."),
+    ] = None,
+) -> None:
     """Run a job, or what is left of it; then show its effects and write its report."""
     from sweeper import commands
 
-    complete = commands.run(_load(job, overrides), out, err)
+    joined = [] if address is None else [f"cluster.address='{address}'"]
+    spec = _load(job, [*(overrides or []), *joined])
+    if address is not None and spec.cluster.executor != "ray":
+        raise UserError(
+            f"--address {address!r}: given, but cluster.executor is {spec.cluster.executor}, which "
+            "joins no cluster"
+        )
+    complete = commands.run(spec, out, err)
     raise typer.Exit(0 if complete else 1)
 
 
 @app.command()
-def status(name: RunName, store: StoreOption = "results") -> None:
-    """Show how far a run is, and its failures."""
+def submit(
+    job: Job,
+    address: Head,
+    overrides: Overrides = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Start it even where it has succeeded already.")
+    ] = False,
+) -> None:
+    """Start a job on a cluster from afar; a second call joins it instead of starting another."""
+    from sweeper.service import commands as cluster
+
+    cluster.submit(_load(job, overrides), address, again, out)
+
+
+@app.command()
+def logs(
+    name: RunName,
+    address: Head,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
+) -> None:
+    """Print what a submitted run has printed; with -f the exit code is 1 unless it succeeds."""
+    from sweeper.service import commands as cluster
+
+    raise typer.Exit(0 if cluster.logs(name, address, follow, out, err) else 1)
+
+
+@app.command()
+def stop(name: RunName, address: Head) -> None:
+    """Stop a submitted run; what it has finished stays in its store."""
+    from sweeper.service import commands as cluster
+
+    cluster.stop(name, address, out)
+
+
+@app.command()
+def train(job: Job, overrides: Overrides = None) -> None:
+    """Train a small model with checkpoints along the way, or go on where it was stopped."""
+    from sweeper import commands
+    from sweeper.spec import load_training
+
+    commands.train(load_training(job, overrides or []), out, err)
+
+
+@app.command()
+def status(
+    name: RunName,
+    store: StoreOption = "results",
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Ask the head of a cluster, http://HOST:8265, instead."),
+    ] = None,
+) -> None:
+    """Show how far a run is, and its failures; with --address whether a cluster runs it."""
+    if address is not None:
+        from sweeper.service import commands as cluster
+
+        cluster.status(name, address, out)
+        return
     from sweeper import commands
 
     commands.status(name, store, out)
@@ -117,7 +191,73 @@ def report(
     """Write a run's tables, figures and HTML page."""
     from sweeper.api import open_run
 
-    out.print(str(open_run(name, store).write_report(output)), soft_wrap=True, markup=False)
+    found = open_run(name, store)
+    page = found.keep_report() if output is None else str(found.write_report(output))
+    out.print(page, soft_wrap=True, markup=False)
+
+
+@app.command("import")
+def import_results(
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="Result files, logs of documents, tables, or folders of these."),
+    ],
+    name: Annotated[str, typer.Option("--name", help="Of the run that names the results.")],
+    store: StoreOption = "results",
+    model_pattern: Annotated[
+        str | None,
+        typer.Option(help="Regular expression with (?P<model>...), (?P<revision>...), (?P<step>)."),
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="NAME=PATTERN: tasks that are parts of one.")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=PATTERN: which rows or results are wanted.")
+    ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Column of a table that tells models apart.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without files that cannot be used.")
+    ] = False,
+) -> None:
+    """Import results of lm-evaluation-harness as a run with intervals over checkpoints."""
+    from sweeper import import_commands
+    from sweeper.ingest import Request
+
+    request = Request(
+        paths=tuple(results),
+        store=store,
+        name=name,
+        model_pattern=model_pattern,
+        groups=tuple(group or ()),
+        where=tuple(where or ()),
+        by=tuple(by or ()),
+        skip_bad=skip_bad,
+    )
+    raise typer.Exit(0 if import_commands.import_results(request, out, err) else 1)
+
+
+@app.command()
+def compact(
+    store: StoreOption = "results",
+    grace: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Minutes after which the small files that a pack has replaced are deleted."
+        ),
+    ] = 60.0,
+) -> None:
+    """Merge a store's many small files into few large ones, while it is in use."""
+    from sweeper.store import compact as compact_store
+
+    found = compact_store(
+        store,
+        grace=timedelta(minutes=grace),
+        tell=lambda done, total: err.print(f"{done} of {total} attempts packed"),
+    )
+    out.print(f"{found.attempts} attempts in {found.packs} new packs")
+    out.print(f"own files deleted of {found.deleted} attempts and packs; of {found.kept} later")
 
 
 @models_app.command("pull")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweeper import import_commands
 from sweeper.aggregate.power import (
     ASSUMED_DISCORDANCE,
     PlannedTask,
@@ -18,7 +19,7 @@ from sweeper.aggregate.power import (
     paired_accuracy_sd,
 )
 from sweeper.aggregate.randomisation import needed_controls
-from sweeper.api import Run, open_run, run_job
+from sweeper.api import ImportedRun, Run, open_run, run_job
 from sweeper.errors import UserError
 from sweeper.models import pull as pull_model
 from sweeper.plan.forecast import Forecast, forecast
@@ -26,68 +27,101 @@ from sweeper.records import Checkpoint
 from sweeper.report import numbers
 from sweeper.report.tables import terminal_table
 from sweeper.run.calibrate import calibrate
-from sweeper.run.expected import done_work, expected_work
+from sweeper.run.execute import speeds_of, terminated_like_ctrl_c
+from sweeper.run.expected import done_work, expected_cost, expected_work
 from sweeper.run.progress import duration
 from sweeper.run.queue import GivenUp
 from sweeper.run.speed import Speeds
-from sweeper.run.sweep import Sweep, gpus_per_worker, prepare
+from sweeper.run.sweep import Sweep, prepare
 from sweeper.spec import model_option
 from sweeper.spec.condition import RandomSet
 from sweeper.spec.contrast import Dissociation
 from sweeper.spec.job import JobSpec
 from sweeper.spec.model import ModelSpec
+from sweeper.spec.training import TrainingJob
 from sweeper.store import NoStoreError, RunFolder, Store
 from sweeper.store import list_runs as runs_of
 
+MOST_LISTED = 20
+"""Conditions whose unfinished cells are listed."""
+
 ASSUMED_ICC = 0.05
 """Intraclass correlation of paired differences inside a cluster, where nothing is known yet."""
+
+STAGES = {
+    "census": "census over",
+    "match": "matches on",
+    "profile": "profiles over",
+    "drift": "drift since",
+}
+"""Kinds of cells beside the scored ones, as they stand before what their task names."""
 
 
 def plan(job: JobSpec, measure: bool | None, out: Console, err: Console) -> None:
     """Print what a job will do: cells, units, time, and the effects that it can detect."""
     sweep = prepare(job, lambda text: err.print(text, markup=False))
     workers = sweep.num_workers
-    speeds = Speeds(job.cluster.cpus_per_worker, gpus_per_worker(job))
-    rows = []
-    for checkpoint in sweep.checkpoints:
+    speeds = speeds_of(sweep)
+    for checkpoint in {place.model: place for place in sweep.checkpoints}.values():
         known = speeds.measured(checkpoint)
         if measure or (measure is None and known is None):
             err.print(f"measuring the speed of {checkpoint.model} (loads it once)", markup=False)
             threads = job.cluster.cpus_per_worker
             speeds.set(checkpoint, calibrate(checkpoint, job.model[checkpoint.model], threads))
             speeds.save()
-        rows.append(_forecast(sweep, checkpoint, speeds.rate(checkpoint), workers))
-    guessed = [row.checkpoint.model for row in rows if speeds.measured(row.checkpoint) is None]
+    store = _store_so_far(job)
+    expected = {cp: expected_cost(sweep, cp) / speeds.rate(cp) for cp in sweep.checkpoints}
+    total = max(sum(expected.values()), 1e-9)
+    rows = [
+        _forecast(sweep, checkpoint, store, speeds, seconds / total)
+        for checkpoint, seconds in expected.items()
+    ]
+    unmeasured = (row.checkpoint for row in rows if speeds.measured(row.checkpoint) is None)
+    guessed = dict.fromkeys(checkpoint.model for checkpoint in unmeasured)
     out.print(_plan_table(rows, workers))
     if guessed:
         out.print(f"speed not measured, only guessed, for: {', '.join(guessed)}")
     out.print(_power_table(sweep))
 
 
-def _forecast(sweep: Sweep, checkpoint: Checkpoint, rate: float, workers: int) -> Forecast:
+def _store_so_far(job: JobSpec) -> Store | None:
+    """The job's store; None where there is none yet, since `plan` makes none."""
     try:
-        done = done_work(sweep, checkpoint, Store(sweep.job.store))
+        return Store(job.store)
     except NoStoreError:
-        done = {}  # not yet, and `plan` makes none
+        return None
+
+
+def _forecast(
+    sweep: Sweep, checkpoint: Checkpoint, store: Store | None, speeds: Speeds, part: float
+) -> Forecast:
+    done = {} if store is None else done_work(sweep, checkpoint, store)
     work = expected_work(sweep, checkpoint, done)
-    return forecast(sweep.job, checkpoint, work, rate=rate, workers=workers)
+    rate = speeds.rate(checkpoint)
+    return forecast(sweep.job, checkpoint, work, rate=rate, workers=sweep.num_workers, part=part)
 
 
 def _plan_table(rows: list[Forecast], workers: int) -> Table:
+    """A line for each model, however many revisions it has."""
     table = Table(title=f"expected work on {workers} worker(s) of this machine")
-    for name in ("model", "revision", "cells", "done", "units", "token positions", "time"):
-        table.add_column(name, justify="left" if name in ("model", "revision") else "right")
-    for row in rows:
+    for name in ("model", "revisions", "cells", "done", "units", "token positions", "time"):
+        table.add_column(name, justify="left" if name in ("model", "revisions") else "right")
+    for model in dict.fromkeys(row.checkpoint.model for row in rows):
+        mine = [row for row in rows if row.checkpoint.model == model]
         table.add_row(
-            row.checkpoint.model,
-            row.checkpoint.revision,
-            str(row.cells),
-            str(row.done),
-            str(row.units),
-            f"{row.positions:,.0f}",
-            duration(row.seconds),
+            model,
+            _revisions([row.checkpoint.revision for row in mine]),
+            str(sum(row.cells for row in mine)),
+            str(sum(row.done for row in mine)),
+            str(sum(row.units for row in mine)),
+            f"{sum(row.positions for row in mine):,.0f}",
+            duration(sum(row.seconds for row in mine)),
         )
     return table
+
+
+def _revisions(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)}: {names[0]} to {names[-1]}"
 
 
 def _power_table(sweep: Sweep) -> Table:
@@ -150,13 +184,22 @@ def run(job: JobSpec, out: Console, err: Console) -> bool:
     done = run_job(job, err)
     _print_effects(done, out)
     _print_failures(done, err)
-    if done.store.files.is_local:
-        page = done.write_report()
-        out.print(f"report: {page}", soft_wrap=True, markup=False)
-    else:
-        out.print(f"report: sweeper report {job.name} --store {job.store} --output FOLDER")
+    out.print(f"report: {done.keep_report()}", soft_wrap=True, markup=False)
     err.print(f"took {duration(time.monotonic() - begin)}")
     return done.complete
+
+
+def train(job: TrainingJob, out: Console, err: Console) -> None:
+    """Train a job's model, or what is left of it, and print where its checkpoints are."""
+    # Here: torch takes seconds to import, and no other command computes in this process.
+    from sweeper.train import train as train_model
+
+    begin = time.monotonic()
+    with terminated_like_ctrl_c():
+        folder = train_model(job, err)
+    names = ", ".join(f"step{step}" for step in job.checkpoint_steps)
+    out.print(f"{folder}: {names}", soft_wrap=True, markup=False)
+    err.print(f"took {duration(time.monotonic() - begin)}")
 
 
 def _print_effects(done: Run, out: Console) -> None:
@@ -230,10 +273,15 @@ def _failure_line(item: GivenUp) -> str:
 def status(name: str, store: str, out: Console) -> None:
     """Print how far a run is."""
     run_ = open_run(name, store)
+    if isinstance(run_, ImportedRun):
+        import_commands.status(run_, out)
+        return
     manifest = run_.manifest()
     done, failed = run_.store.done_keys(), run_.store.failed()
+    progress = run_.folder.read_progress()
+    running = progress["state"] == "running" and run_.folder.is_driven()
     out.print(_status_table(manifest, done, set(failed)))
-    out.print(_state_line(run_.folder.read_progress()), markup=False)
+    out.print(_state_line(progress, running), markup=False)
     for row in manifest[manifest["cell_key"].isin(list(failed))].to_dict("records"):
         failure = failed[row["cell_key"]]
         out.print(
@@ -242,6 +290,24 @@ def status(name: str, store: str, out: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
+    if not running:
+        unfinished = manifest[~manifest["cell_key"].isin([*done, *failed])]
+        _print_unfinished(unfinished, progress["cells_expected"] - len(manifest), out)
+
+
+def _print_unfinished(rows: pd.DataFrame, num_unplanned: int, out: Console) -> None:
+    """What a run that has ended left undone: the next one goes on with it."""
+    names = ["model", "revision", "condition", "task"]
+    groups = list(rows.groupby(names, sort=False).size().items())
+    for place, count in groups[:MOST_LISTED]:
+        where = " ".join(map(str, cast("tuple[str, ...]", place)))
+        cells = "" if count == 1 else f" ({count} cells)"
+        out.print(f"unfinished: {where}{cells}", markup=False, soft_wrap=True)
+    left = sum(count for _, count in groups[MOST_LISTED:])
+    if left:
+        out.print(f"unfinished: {left} more cells")
+    if num_unplanned > 0:
+        out.print(f"unfinished: {num_unplanned} cells not planned, since what they need is missing")
 
 
 def _status_table(manifest: pd.DataFrame, done: set[str], failed: set[str]) -> Table:
@@ -252,20 +318,19 @@ def _status_table(manifest: pd.DataFrame, done: set[str], failed: set[str]) -> T
         model, revision, kind, name = map(str, cast("tuple[str, ...]", place))
         keys = rows["cell_key"]
         counts = keys.isin(list(done)).sum(), keys.isin(list(failed)).sum()
-        stages = {"census": "census over", "match": "matches on", "profile": "profiles over"}
-        task = f"{stages[kind]} {name}" if kind in stages else name
+        task = f"{STAGES[kind]} {name}" if kind in STAGES else name
         waiting = len(keys) - sum(counts)
         table.add_row(model, revision, task, *map(str, counts), str(waiting))
     return table
 
 
-def _state_line(progress: dict[str, Any]) -> str:
-    """The driver's last word; one that has been silent for long was killed."""
+def _state_line(progress: dict[str, Any], running: bool) -> str:
+    """The driver's last word; one that still runs by that, and does not, was killed."""
     silent = time.time() - progress["updated_at"]
     cells = f"{progress['cells_done']} of {progress['cells_expected']} cells"
     if progress["state"] != "running":
         return f"{progress['state']}, {cells}, {duration(silent)} ago"
-    if silent > 30:
+    if not running:
         return f"no word from the driver for {duration(silent)} (killed?); {cells}"
     eta = progress["eta_seconds"]
     workers = "; ".join(f"{name} {doing}" for name, doing in progress["workers"].items())
@@ -297,9 +362,13 @@ def _run_state(folder: RunFolder, done: set[str]) -> tuple[str, str]:
 def aggregate(name: str, store: str, csv: Path | None, out: Console) -> None:
     """Print a run's effects and keep them in the store."""
     run_ = open_run(name, store)
+    if isinstance(run_, ImportedRun):
+        import_commands.aggregate(run_, csv, out)
+        return
     estimates, contrasts = run_.estimates(), run_.contrasts()
     run_.folder.write_estimates(estimates)
     run_.folder.write_contrasts(contrasts)
+    run_.write_dynamics()
     if csv is not None:
         try:
             estimates.to_csv(csv, index=False)
@@ -313,10 +382,10 @@ def pull(name: str, out: Console) -> None:
     options = model_option(name)
     found = options if options is not None else {name.rpartition("/")[2]: ModelSpec(path=name)}
     for key, spec in found.items():
-        checkpoint = pull_model(key, spec)
-        out.print(
-            f"{key}: {checkpoint.origin}, {checkpoint.model_type}, {checkpoint.num_layers} layers "
-            f"of {checkpoint.num_neurons} neurons, {checkpoint.fingerprint}",
-            soft_wrap=True,
-            markup=False,
-        )
+        for checkpoint in pull_model(key, spec):
+            out.print(
+                f"{key}: {checkpoint.origin}, {checkpoint.model_type}, {checkpoint.num_layers} "
+                f"layers of {checkpoint.num_neurons} neurons, {checkpoint.fingerprint}",
+                soft_wrap=True,
+                markup=False,
+            )

@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The command line prints the message alone and exits with code 2.
     """
+
+
+class StoreError(UserError):
+    """The store cannot be read or written now: no fault of what was to be kept there."""

@@ -37,6 +37,8 @@ class Layout:
     """Folder of the commit markers."""
     runs = "runs"
     """Folder of the run folders."""
+    job_name = "job.json"
+    """Name of a run's job in its folder."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -51,13 +53,24 @@ class Layout:
             raise UserError(f"path: {relative!r} could lead out of the store")
         return f"{self.root.rstrip('/')}/{relative}"
 
+    def table(self, table: str) -> str:
+        """Folder of a table's Parquet files."""
+        return f"tables/{check_name('table', table)}"
+
     def data_file(self, table: str, attempt: str) -> str:
         """Parquet file of what an attempt wrote into a table."""
-        return f"tables/{check_name('table', table)}/{check_name('attempt', attempt)}.parquet"
+        return f"{self.table(table)}/{check_name('attempt', attempt)}.parquet"
 
     def marker(self, attempt: str) -> str:
         """Commit marker of an attempt; its data count from the moment that this file exists."""
         return f"{self.commits}/{check_name('attempt', attempt)}.json"
+
+    def pack(self, pack: str) -> str:
+        """Commit marker of a pack: from then on the rows of its attempts are read from its files.
+
+        The files themselves are those of an attempt of this name.
+        """
+        return f"{self.commits}/{check_name('pack', pack)}.pack.json"
 
     def run_folder(self, run: str) -> str:
         """Folder of a run."""
@@ -65,7 +78,7 @@ class Layout:
 
     def job(self, run: str) -> str:
         """The validated job of a run, with all defaults."""
-        return f"{self.run_folder(run)}/job.json"
+        return f"{self.run_folder(run)}/{self.job_name}"
 
     def checkpoints(self, run: str) -> str:
         """The resolved checkpoints of a run."""
@@ -90,6 +103,10 @@ class Layout:
     def contrasts(self, run: str) -> str:
         """Contrasts between conditions of a run."""
         return f"{self.run_folder(run)}/contrasts.parquet"
+
+    def dynamics(self, run: str, result: str) -> str:
+        """A result over training of a run."""
+        return f"{self.run_folder(run)}/{check_name('result', result)}.parquet"
 
     def report(self, run: str) -> str:
         """Folder of a run's tables and figures."""

@@ -10,7 +10,7 @@ SCHEMA_VERSION = 1
 """Part of every cell key: a change of meaning of any stored number raises it."""
 
 CellStatus = Literal["done", "failed"]
-CellKind = Literal["census_part", "census", "match", "profile", "score"]
+CellKind = Literal["census_part", "census", "match", "profile", "drift", "score"]
 
 
 def content_hash(content: Any) -> str:
@@ -48,10 +48,12 @@ class Checkpoint:
     context: int
     """Longest row in tokens that the model takes (``max_position_embeddings``)."""
     dtype: Literal["float32", "bfloat16", "float16"]
-    attention: Literal["sdpa", "eager"]
+    attention: Literal["sdpa", "eager", "flex_attention"]
     device: Literal["cpu", "cuda"]
     num_parameters: int = 0
     """From the shape, within a few percent; 0 in runs of versions that did not note it."""
+    step: int | None = None
+    """Training step that the revision's name tells; None where it tells none."""
 
     def identity(self) -> dict[str, Any]:
         """The ingredients of a cell key that belong to the model (names are not among them)."""
@@ -120,7 +122,7 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One act that gives numbers: a census, a match, a profile, or a task under a condition."""
+    """One act that gives numbers: a census, match, profile, drift, or a task under a condition."""
 
     key: str
     """Content hash of everything the result depends on."""
@@ -128,13 +130,28 @@ class Cell:
     model: str
     revision: str
     condition: str
-    """The job's name of the condition; "census" for a census, "profile" for a profile."""
+    """The job's name of the condition; "census", "profile" and "drift" for those."""
     seed: int | None
     condition_key: str | None
     task: str
-    """The job's name of the task; the corpus name for a census and a profile."""
+    """The job's name of the task; the corpus name for a census and a profile, the earlier revision
+    for a drift."""
     cost: float
     """Expected work in token positions (models differ in the time of one)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What comes after a unit, so that a worker has files ready and keeps those of later units."""
+
+    next_checkpoint: Checkpoint | None = None
+    """What the worker will load next; None where that is not soon, or not known."""
+    next_model: Mapping[str, Any] | None = None
+    """Its model's specification as plain data."""
+    ahead: frozenset[str] = frozenset()
+    """Hub commits that waiting and running units need."""
+    cache_gb: float | None = None
+    """Most disk space of checkpoints fetched from the hub, in GB (10^9 bytes); None: no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +164,7 @@ class Unit:
     id: str
     checkpoint: Checkpoint
     cells: tuple[Cell, ...]
+    """None where the checkpoint is only to be loaded."""
     model: Mapping[str, Any]
     """The model's specification as plain data."""
     task: Mapping[str, Any]
@@ -170,10 +188,16 @@ class Unit:
     orders the neurons (its cell key) with the ``attempt`` that holds it."""
     profile: Mapping[str, Any] | None = None
     """Of a profile, as plain data: the job's ``spec`` and the ``neurons`` by layer."""
+    previous: Checkpoint | None = None
+    """Of a drift: the earlier revision of the same model."""
     attempt: int = 1
     """How many times the cells were tried before, plus one."""
     saved: float = 0.0
     """Part of the cells' work that they share, 0 to 1: computed once."""
+    batch_share: float = 1.0
+    """Part of the usual batch, 0 to 1: less after a try that took more memory than its host has."""
+    outlook: Outlook = Outlook()
+    """Filled in when a worker gets the unit."""
 
     @property
     def cost(self) -> float:

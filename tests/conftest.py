@@ -1,9 +1,10 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from object_stores import GcsServer, S3Server, gcs_server, s3_server
 from tiny_models import build_tiny, load_folder
 
 if TYPE_CHECKING:
@@ -55,3 +56,17 @@ def tiny_model(tiny_folder: Callable[[str], Path]) -> Callable[[str], "LoadedMod
 def stories(shared: Path) -> "LoadedModel":
     """A real trained model of 260K parameters."""
     return load_folder("stories", shared / "models" / "stories260K")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3 server on loopback, with credentials for it in the environment."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gs() -> Iterator[GcsServer]:
+    """A server of Google's protocol on loopback."""
+    with gcs_server() as server:
+        yield server

@@ -182,3 +182,12 @@ def test_doctor_answers(call, tmp_path):
     code, out, _ = call("doctor", "--store", "ftp://x")
     assert code == 1
     assert "FAIL  store" in out
+
+
+def test_a_cluster_to_join_is_refused_where_nothing_joins_one(call, job):
+    code, _, err = call("run", job, "--address", "auto")
+    assert code == 2
+    assert "--address 'auto': given, but cluster.executor is in_process" in err
+    code, _, err = call("run", job, "cluster=local", "--address", "127.0.0.1:1")
+    assert code == 2
+    assert "cluster.address = '127.0.0.1:1'" in err

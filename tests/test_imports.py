@@ -18,22 +18,25 @@ ROOMS = {
     "clamp": {"models", "records", "errors"},
     "score": {"models", "clamp", "spec", "records", "errors"},
     "neurons": {"models", "clamp", "score", "records", "errors"},
+    "train": {"models", "score", "spec", "records", "errors", "atomic"},
     "store": {"records", "layout", "errors", "atomic"},
     "run": {
         *("plan", "spec", "models", "clamp", "score", "neurons", "store"),
         *("records", "errors", "atomic"),
     },
     "aggregate": {"store", "records", "errors"},
+    "ingest": {"store", "layout", "records", "errors"},
     "report": {"aggregate", "store", "records", "errors", "atomic"},
-    "api": {"spec", "run", "store", "aggregate", "report", "records", "errors"},
+    "api": {"spec", "run", "store", "aggregate", "ingest", "report", "records", "errors"},
+    "service": {"spec", "run", "store", "report", "records", "errors"},
 }
 """Room -> the rooms that it may import; the command line may import all."""
 
-FRONT = {"api", "cli", "commands", "doctor", "__init__"}
+FRONT = {"api", "cli", "commands", "import_commands", "doctor", "__init__"}
 TORCH = {"torch", "transformers", "accelerate"}
-TORCH_ROOMS = {"models", "clamp", "neurons", "score"}
+TORCH_ROOMS = {"models", "clamp", "neurons", "score", "train"}
 TORCH_FILES = {"run/worker.py", "run/calibrate.py"}
-RAY_FILES = {"run/ray_executor.py"}
+RAY_FILES = {"run/ray_executor.py", "run/ray_cluster.py", "run/ray_nodes.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

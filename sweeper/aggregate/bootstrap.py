@@ -29,7 +29,7 @@ class Resampled:
 
     def bounds(self, confidence: float) -> Bounds:
         """Give the ends of each estimate's own interval."""
-        return self._around(_critical(self.distances, confidence))
+        return self._around(critical_distance(self.distances, confidence))
 
     def band(self, columns: Sequence[int], confidence: float) -> Bounds:
         """Give the ends of a band that holds all true values of some estimates at once.
@@ -39,11 +39,12 @@ class Resampled:
         """
         places = np.asarray(columns)
         distances = self.distances[:, places]
-        alone = np.isfinite(_critical(distances, confidence)) & np.isfinite(self.error[places])
+        own = critical_distance(distances, confidence)
+        alone = np.isfinite(own) & np.isfinite(self.error[places])
         critical = np.full(len(self.centre), np.nan)
         if alone.any():
             largest = distances[:, alone].max(axis=1, keepdims=True)
-            critical[places[alone]] = _critical(largest, confidence)
+            critical[places[alone]] = critical_distance(largest, confidence)
         low, high = self._around(critical)
         return low[places], high[places]
 
@@ -164,7 +165,7 @@ class _Clusters:
         return squares - cross + sizes, np.abs(squares) + np.abs(sizes)
 
 
-def _critical(distances: FloatArray, confidence: float) -> FloatArray:
+def critical_distance(distances: FloatArray, confidence: float) -> FloatArray:
     """The distance that covers the wanted share of the resamples, (K,)."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence = {confidence} lies outside of (0, 1)")

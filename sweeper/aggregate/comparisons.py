@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 
 from sweeper.aggregate.bootstrap import cluster_bootstrap, resampling_generator
-from sweeper.aggregate.contrasts import ALL, ItemTable
+from sweeper.aggregate.contrasts import ALL
 from sweeper.aggregate.design import Arm, blocks
 from sweeper.aggregate.holm import holm
 from sweeper.aggregate.intervals import Bounds, Estimated, Ratio, cluster_robust, crossed
 from sweeper.aggregate.randomisation import distance_p, randomisation_floor, randomisation_p
 from sweeper.aggregate.shares import Draws, Part, Share, Task, common_draws, exchanged
+from sweeper.aggregate.sources import Items, source_of
 from sweeper.aggregate.summary import as_frame
 from sweeper.records import ContrastEstimate
 
@@ -60,7 +61,7 @@ _DIFFERENCE = (
 
 def contrast(
     manifest: pd.DataFrame,
-    items: pd.DataFrame,
+    items: Items,
     comparisons: Sequence[Comparison],
     *,
     confidence: float = 0.95,
@@ -86,7 +87,7 @@ def contrast(
 
     Args:
         manifest: the cells of the run, one row per cell and condition.
-        items: committed rows of items; those of other cells are ignored.
+        items: committed rows of items, or the store's; those of other cells are ignored.
         comparisons: what is contrasted.
         confidence: nominal coverage of all intervals.
         resamples: resamples of the cluster bootstrap.
@@ -108,21 +109,21 @@ def contrast(
 
 
 def _checkpoints(
-    manifest: pd.DataFrame, items: pd.DataFrame, metrics: set[str]
+    manifest: pd.DataFrame, items: Items, metrics: set[str]
 ) -> Iterator[dict[tuple[str, str], Task]]:
     """Task and metric -> paired differences, one checkpoint after the other."""
     if not metrics:
         return
-    table = ItemTable(items, manifest["cell_key"])
+    source = source_of(items, manifest["cell_key"])
     found: dict[tuple[str, str], dict[tuple[str, str], Task]] = {}
-    for block in blocks(manifest, table.__contains__):
+    for block in blocks(manifest, source.__contains__):
         baseline = block.baseline()
         if baseline is None:
             continue
         tasks = found.setdefault((block.model, block.revision), {})
-        for metric, panel in table.panels(block.cell_keys, block.task_kind).items():
+        for metric, sums in source.sums(block.cell_keys, block.task_kind, baseline).items():
             if metric in metrics:
-                tasks[block.task, metric] = Task(block, panel.minus(baseline).sums()[0])
+                tasks[block.task, metric] = Task(block, sums.differences[0])
     yield from found.values()
 
 

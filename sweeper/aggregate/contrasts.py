@@ -15,27 +15,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sweeper.aggregate.intervals import FloatArray, Measure, Ratio, centre
+from sweeper.aggregate.metrics import COLUMNS, METRICS, SHIFTED, Presence
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 ALL = "all"
 """Name of the group that holds every item."""
-METRICS: dict[str, tuple[str, ...]] = {
-    "minimal_pairs": ("accuracy", "margin"),
-    "perplexity": ("nll",),
-    "lm_eval": ("accuracy", "margin", "nll"),
-    "surprisal": ("nll", "shifted"),
-}
-"""Metrics of each kind of task; of a harness task those that its documents have."""
-SHIFTED = "shifted"
-"""A group's nats per token minus those of all tokens: what the groups differ in."""
 OUTCOME = "outcome "
 """What the columns of further metrics begin with (``with_outcomes``)."""
 _NAMED = 5
 """Cells that a message names."""
 _log = logging.getLogger("sweeper")
-_COLUMNS = {"accuracy": "correct", "margin": "margin", "nll": "logprob"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +70,15 @@ class GroupSums:
         """Give J weighted sums of the cells, by weights of shape (K, J)."""
         whole = None if self.whole is None else self.whole.combined(weights)
         return replace(self, numerators=self.numerators @ weights, whole=whole)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockSums:
+    """One metric of a block of cells: all items first, then each group where there are several."""
+
+    levels: list[GroupSums]
+    differences: list[GroupSums]
+    """Paired differences from the baseline, in the order of ``levels``; none without a baseline."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,30 +180,67 @@ class ItemTable:
                 NaN or infinite.
         """
         rows = self._align(cell_keys)
-        metrics = self._present(rows) if task_kind == "lm_eval" else METRICS[task_kind]
+        metrics = METRICS[task_kind]
+        if task_kind == "lm_eval":
+            metrics = tuple(self._presence(rows).metrics())
+        return self._panels(rows, metrics)
+
+    def sums(
+        self, cell_keys: Sequence[str], task_kind: str, baseline: int | None
+    ) -> dict[str, BlockSums]:
+        """Add up the items of the cells of one task, metric by metric (see ``panels``).
+
+        Args:
+            cell_keys: as for ``panels``.
+            task_kind: as for ``panels``.
+            baseline: place of the cell that the others are compared with.
+
+        Raises:
+            ValueError: as for ``panels``.
+        """
+        panels = self.panels(cell_keys, task_kind)
+        return {metric: block_sums(panel, baseline) for metric, panel in panels.items()}
+
+    def complete_sums(
+        self, cell_keys: Sequence[str], baseline: int
+    ) -> tuple[dict[str, BlockSums], Presence]:
+        """Add up every metric that each document of a harness task has, and tell which they are.
+
+        Other cells of the task may have less: what is compared is for the caller to choose.
+        """
+        rows = self._align(cell_keys)
+        presence = self._presence(rows)
+        panels = self._panels(rows, sorted(presence.complete))
+        return {name: block_sums(one, baseline) for name, one in panels.items()}, presence
+
+    def order(self, cell_key: str) -> IntArray:
+        """Rows of a cell's items in their order, (N,), of the table that was indexed."""
+        rows: IntArray = self._align([cell_key])[0]
+        return rows
+
+    def _panels(self, rows: IntArray, metrics: Sequence[str]) -> dict[str, Panel]:
         found = {metric: self._panel(rows, metric) for metric in metrics if metric != SHIFTED}
         if SHIFTED in metrics:
             found[SHIFTED] = replace(found["nll"], shifted=True)
         return found
 
-    def _present(self, rows: IntArray) -> list[str]:
-        """Metrics that every one of a harness task's documents has, in every cell."""
+    def _presence(self, rows: IntArray) -> Presence:
+        """Which metrics every one of a harness task's documents has, in every cell."""
         outcomes = sorted(name for name in self._items.columns if name.startswith(OUTCOME))
         further = {name.removeprefix(OUTCOME): name for name in outcomes}
-        columns = _COLUMNS | {name: further[name] for name in further if name not in _COLUMNS}
+        columns = COLUMNS | {name: further[name] for name in further if name not in COLUMNS}
         has = self._items.notna()
         known = {name: has[column].to_numpy()[rows] for name, column in columns.items()}
         ragged = {name for name, mask in known.items() if (mask != mask[0]).any()}
-        found = {name for name, mask in known.items() if mask.all()}
-        if "margin" in found | ragged:
-            # The log-probability of the right one of given answers is no perplexity.
-            found.discard("nll")
-            ragged.discard("nll")
-        if "accuracy" in found:
-            found.discard("acc")  # the same
-        for name in sorted(ragged):
+        found = Presence(
+            complete=frozenset(name for name, mask in known.items() if mask.all()),
+            ragged=frozenset(ragged),
+        )
+        # The log-probability of the right one of given answers is not compared anyway.
+        unused = {"nll"} if "margin" in found.complete | found.ragged else set()
+        for name in sorted(ragged - unused):
             self._warn(name, known[name], rows)
-        return [name for name in columns if name in found]
+        return found
 
     def _warn(self, metric: str, known: BoolArray, rows: IntArray) -> None:
         """Say which cells lack what others have; a task without the metric lacks it in all."""
@@ -264,7 +301,7 @@ class ItemTable:
         )
 
     def _panel(self, rows: IntArray, metric: str) -> Panel:
-        values = self._numbers(_COLUMNS.get(metric, OUTCOME + metric), rows)
+        values = self._numbers(COLUMNS.get(metric, OUTCOME + metric), rows)
         weights = np.ones(rows.shape[1])
         if metric == "nll":
             tokens = self._numbers("num_tokens", rows)
@@ -288,6 +325,12 @@ class ItemTable:
             cell = self._items["cell_key"].iloc[rows[int(np.argmax(bad)), 0]]
             raise ValueError(f"items.{column} of cell {cell} holds missing or non-finite values")
         return numbers
+
+
+def block_sums(panel: Panel, baseline: int | None) -> BlockSums:
+    """Add up one metric, as it is and as differences from the cell in a row."""
+    differences = [] if baseline is None else panel.minus(baseline).sums()
+    return BlockSums(panel.sums(), differences)
 
 
 def with_outcomes(items: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from sweeper.aggregate.contrasts import METRICS
+from sweeper.aggregate.metrics import METRICS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class Arm:
         return self.layers[1] if self.layers else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Block:
     """All cells of one model, revision and task that have results."""
 
@@ -55,6 +56,14 @@ class Block:
     """Without repeats: two names may have one cell."""
     arms: tuple[Arm, ...]
     """Sorted by condition."""
+
+    @cached_property
+    def _controlling(self) -> dict[str | None, list[Arm]]:
+        """Condition -> the arms that control it."""
+        found: dict[str | None, list[Arm]] = {}
+        for arm in self.arms:
+            found.setdefault(arm.control_of, []).append(arm)
+        return found
 
     def baseline(self) -> int | None:
         """Place of the baseline's cell, or None where it has no results.
@@ -87,8 +96,8 @@ class Block:
             return {}
         return {
             (other.condition, seed): column
-            for other in self.arms
-            if other.control_of == arm.condition and other.operation == arm.operation
+            for other in self._controlling.get(arm.condition, ())
+            if other.operation == arm.operation
             for seed, column in zip(other.seeds, other.columns, strict=True)
             if seed is not None
         }
@@ -118,7 +127,9 @@ def _block(key: tuple[str, str, str], rows: list[dict[str, Any]]) -> Block:
         raise ValueError(
             f"task {task} has the kinds {sorted(kinds)}; allowed is one of {sorted(METRICS)}"
         )
-    names = list(dict.fromkeys(str(row["condition"]) for row in rows))
+    by_condition: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_condition.setdefault(str(row["condition"]), []).append(row)
     cell_keys = tuple(dict.fromkeys(str(row["cell_key"]) for row in rows))
     places = {key: place for place, key in enumerate(cell_keys)}
     return Block(
@@ -127,12 +138,11 @@ def _block(key: tuple[str, str, str], rows: list[dict[str, Any]]) -> Block:
         task=task,
         task_kind=kinds.pop(),
         cell_keys=cell_keys,
-        arms=tuple(_arm(name, rows, places) for name in names),
+        arms=tuple(_arm(name, mine, places) for name, mine in by_condition.items()),
     )
 
 
-def _arm(condition: str, rows: list[dict[str, Any]], places: dict[str, int]) -> Arm:
-    mine = [row for row in rows if row["condition"] == condition]
+def _arm(condition: str, mine: list[dict[str, Any]], places: dict[str, int]) -> Arm:
     seeds = tuple(row["seed"] for row in mine)
     if len(set(seeds)) < len(seeds) or (None in seeds and len(seeds) > 1):
         raise ValueError(

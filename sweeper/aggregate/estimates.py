@@ -7,18 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sweeper.aggregate.contrasts import GroupSums, ItemTable
+from sweeper.aggregate.contrasts import GroupSums
 from sweeper.aggregate.design import Arm, Block, blocks
 from sweeper.aggregate.holm import with_holm
 from sweeper.aggregate.intervals import FloatArray, crossed, seed_interval
 from sweeper.aggregate.randomisation import randomisation_floor, randomisation_p
+from sweeper.aggregate.sources import Items, Source, source_of
 from sweeper.aggregate.summary import Summary, as_frame, seed_means, summarise
 from sweeper.records import Estimate, Interval
 
 
 def estimate(
     manifest: pd.DataFrame,
-    items: pd.DataFrame,
+    items: Items,
     cells: pd.DataFrame,
     *,
     confidence: float = 0.95,
@@ -34,7 +35,7 @@ def estimate(
 
     Args:
         manifest: the cells of the run, one row per cell and condition.
-        items: committed rows of items; those of other cells are ignored.
+        items: committed rows of items, or the store's; those of other cells are ignored.
         cells: committed and failed cells, for the baseline's ``noise``.
         confidence: nominal coverage of all intervals.
         resamples: resamples of the cluster bootstrap.
@@ -46,28 +47,27 @@ def estimate(
         ValueError: cells of one task differ in their items, an item is doubled, a score is missing,
             NaN or infinite, or the manifest contradicts itself.
     """
-    table = ItemTable(items, manifest["cell_key"])
+    source = source_of(items, manifest["cell_key"])
     noise = _noise(cells)
     rows = [
         row
-        for block in blocks(manifest, table.__contains__)
-        for found in _contrasts(block, table, noise, confidence, resamples)
+        for block in blocks(manifest, source.__contains__)
+        for found in _contrasts(block, source, noise, confidence, resamples)
         for row in found.estimates(confidence)
     ]
     return with_holm(as_frame(Estimate, rows))
 
 
 def _contrasts(
-    block: Block, table: ItemTable, noise: dict[str, float], confidence: float, resamples: int
+    block: Block, source: Source, noise: dict[str, float], confidence: float, resamples: int
 ) -> Iterator["_Contrast"]:
     """One for every metric and group of a block that has a baseline and something beside it."""
     baseline = block.baseline()
     arms = tuple(arm for arm in block.arms if not arm.is_baseline)
     if baseline is None or not arms:
         return
-    for metric, panel in table.panels(block.cell_keys, block.task_kind).items():
-        pairs = zip(panel.sums(), panel.minus(baseline).sums(), strict=True)
-        for levels, differences in pairs:
+    for metric, sums in source.sums(block.cell_keys, block.task_kind, baseline).items():
+        for levels, differences in zip(sums.levels, sums.differences, strict=True):
             yield _Contrast(
                 block=block,
                 metric=metric,

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sweeper.aggregate.contrasts import GroupSums, ItemTable
+from sweeper.aggregate.contrasts import GroupSums
 from sweeper.aggregate.design import Block, blocks
+from sweeper.aggregate.sources import Items, source_of
 from sweeper.aggregate.summary import as_frame, summarise
 
 
@@ -43,7 +44,7 @@ class Level:
 
 def levels(
     manifest: pd.DataFrame,
-    items: pd.DataFrame,
+    items: Items,
     *,
     confidence: float = 0.95,
     resamples: int = 2000,
@@ -56,12 +57,12 @@ def levels(
     Raises:
         ValueError: as for ``estimate``.
     """
-    table = ItemTable(items, manifest["cell_key"])
+    source = source_of(items, manifest["cell_key"])
     rows = [
         level
-        for block in blocks(manifest, table.__contains__)
-        for metric, panel in table.panels(block.cell_keys, block.task_kind).items()
-        for sums in panel.sums()
+        for block in blocks(manifest, source.__contains__)
+        for metric, found in source.sums(block.cell_keys, block.task_kind, block.baseline()).items()
+        for sums in found.levels
         for level in _levels(block, metric, sums, confidence, resamples)
     ]
     return as_frame(Level, rows)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sweeper.aggregate.contrasts import ItemTable
 from sweeper.aggregate.design import Arm, Block, blocks
 from sweeper.aggregate.intervals import FloatArray
+from sweeper.aggregate.sources import Items, source_of
 from sweeper.aggregate.summary import as_frame
 
 
@@ -29,7 +29,7 @@ class SeedEffect:
     effect: float
 
 
-def seed_effects(manifest: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+def seed_effects(manifest: pd.DataFrame, items: Items) -> pd.DataFrame:
     """Effects of the random conditions' draws against the baseline; one row per ``SeedEffect``.
 
     Their mean is the condition's estimate, their spread its seed interval.
@@ -37,14 +37,14 @@ def seed_effects(manifest: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: as for ``estimate``.
     """
-    table = ItemTable(items, manifest["cell_key"])
+    source = source_of(items, manifest["cell_key"])
     rows: list[SeedEffect] = []
-    for block in blocks(manifest, table.__contains__):
+    for block in blocks(manifest, source.__contains__):
         baseline = block.baseline()
         if baseline is None:
             continue
-        for metric, panel in table.panels(block.cell_keys, block.task_kind).items():
-            for sums in panel.minus(baseline).sums():
+        for metric, found in source.sums(block.cell_keys, block.task_kind, baseline).items():
+            for sums in found.differences:
                 rows.extend(_rows(block, metric, sums.group, sums.values()))
     return as_frame(SeedEffect, rows)
 

@@ -1,7 +1,7 @@
 """Means of a block's arms with their cluster intervals."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
@@ -90,5 +90,6 @@ def as_frame(
     """Put records into a table whose columns and types do not depend on the rows."""
     hints = get_type_hints(record)
     names = [field.name for field in fields(record)]
-    frame = pd.DataFrame([asdict(row) for row in rows], columns=names)
+    values = [[getattr(row, name) for name in names] for row in rows]
+    frame = pd.DataFrame(values, columns=names)
     return frame.astype({name: _TYPES.get(hints[name], "str") for name in names})

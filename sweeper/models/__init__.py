@@ -6,6 +6,7 @@ This package imports no torch; ``sweeper.models.loading`` does.
 from sweeper.models.cache import cache_folder
 from sweeper.models.families import FAMILIES, Dimensions, Family, family_of
 from sweeper.models.pull import pull
+from sweeper.models.revisions import resolve_all
 from sweeper.models.source import resolve, weights_folder
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "family_of",
     "pull",
     "resolve",
+    "resolve_all",
     "weights_folder",
 ]

@@ -1,6 +1,10 @@
 """The Hugging Face hub: revisions to commits, and the files of a commit."""
 
 import json
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,9 @@ from huggingface_hub.errors import (
 )
 
 from sweeper.errors import UserError
+from sweeper.models.evict import Lease, repo_folder
 from sweeper.models.fingerprint import BIN, CODE, CONFIG, SAFETENSORS, TOKENIZER, weight_files
+from sweeper.spec.revisions import is_name
 
 _TIMEOUT = 8.0
 """Seconds that the hub has for a sign of life before it counts as not reachable."""
@@ -38,6 +44,17 @@ class HubModel:
     config: dict[str, Any]
     cached: bool
     """Whether the hub was out of reach and the commit comes from the local hub cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubRevisions:
+    """Branches and tags of a repository."""
+
+    commits: Mapping[str, str]
+    """Name -> commit."""
+    reason: str | None
+    """Why the hub is out of reach, in one line, and these are from its local cache; None if they
+    are from the hub."""
 
 
 def find(repo: str, revision: str, *, code: bool = False) -> HubModel:
@@ -67,12 +84,82 @@ def find(repo: str, revision: str, *, code: bool = False) -> HubModel:
     return HubModel(commit=commit.resolved, config=content, cached=reason is not None)
 
 
-def fetch(repo: str, commit: str, *, code: bool = False) -> Path:
+def revisions(repo: str) -> HubRevisions:
+    """All branches and tags of a repository with their commits, by one request for all of them.
+
+    Where the hub cannot be reached, those that its local cache knows.
+
+    Raises:
+        UserError: the hub knows no such repository, or denies access.
+    """
+    reason = _reachable(repo, None)
+    if reason is not None:
+        return HubRevisions(commits=_cached_revisions(repo), reason=reason)
+    try:
+        found = HfApi().list_repo_refs(repo)
+    except httpx2.TransportError as error:
+        return HubRevisions(commits=_cached_revisions(repo), reason=_one_line(error))
+    except HfHubHTTPError as error:
+        raise _as_user_error(error, repo, "main") from error
+    commits = {ref.name: ref.target_commit for ref in [*found.tags, *found.branches]}
+    return HubRevisions(commits=commits, reason=None)
+
+
+def has_commit(repo: str, commit: str) -> bool:
+    """Whether the hub, which must be in reach, has a commit by its full hash."""
+    try:
+        return HfApi().model_info(repo, revision=commit, timeout=_TIMEOUT).sha == commit
+    except (HfHubHTTPError, httpx2.TransportError):
+        return False
+
+
+def config_at(repo: str, commit: str) -> dict[str, Any]:
+    """The configuration of a commit.
+
+    Raises:
+        UserError: there is none, access is denied, or the hub cannot be reached.
+    """
+    try:
+        config = hf_hub_download(repo, CONFIG, revision=commit)
+    except (LocalEntryNotFoundError, httpx2.TransportError) as error:
+        raise UserError(f"path: {CONFIG} of {repo!r}: {_one_line(error)}") from error
+    except (HfHubHTTPError, EntryNotFoundError) as error:
+        raise _as_user_error(error, repo, commit) from error
+    content: dict[str, Any] = json.loads(Path(config).read_text())
+    return content
+
+
+def is_cached(repo: str, commit: str, *, code: bool = False) -> bool:
+    """Whether the local cache has all files of a commit that loading needs."""
+    try:
+        _snapshot(repo, commit, code=code, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return False
+    return True
+
+
+def fetch(repo: str, commit: str, *, name: str | None = None, code: bool = False) -> Path:
     """Folder with the files of a commit that loading needs, downloaded where they are missing.
+
+    Args:
+        repo: the repository.
+        commit: full hash.
+        name: branch or tag that stands for the commit, for when the hub is out of reach.
+        code: whether Python files are wanted, too.
 
     Raises:
         UserError: access is denied, the hub cannot be reached, or the commit holds no weights.
     """
+    with Lease(repo, commit) as lease:
+        if not weight_files(repo_folder(repo) / "snapshots" / commit):
+            lease.mark_fetched()
+        folder = _fetch(repo, commit, code=code)
+    if name is not None and name != commit:
+        _remember_revision(repo, name, commit)
+    return folder
+
+
+def _fetch(repo: str, commit: str, *, code: bool) -> Path:
     try:
         return _snapshot(repo, commit, code=code, local_files_only=False)
     except (LocalEntryNotFoundError, httpx2.TransportError) as error:
@@ -93,8 +180,8 @@ def hub_reachable() -> bool:
     return not constants.HF_HUB_OFFLINE
 
 
-def _reachable(repo: str, revision: str) -> str | None:
-    """None if the hub answers for this revision, otherwise why not, in one line."""
+def _reachable(repo: str, revision: str | None) -> str | None:
+    """None if the hub answers for this revision (or any), otherwise why not, in one line."""
     try:
         HfApi().model_info(repo, revision=revision, timeout=_TIMEOUT)
     except (OfflineModeIsEnabled, httpx2.TransportError) as error:
@@ -105,9 +192,30 @@ def _reachable(repo: str, revision: str) -> str | None:
         ) from error
     except HfHubHTTPError as error:
         if error.response.status_code < 500:
-            raise _as_user_error(error, repo, revision) from error
+            raise _as_user_error(error, repo, revision or "main") from error
         return _one_line(error)
     return None
+
+
+def _cached_revisions(repo: str) -> dict[str, str]:
+    """Names that the local cache has commits for."""
+    folder = repo_folder(repo) / "refs"
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_text().strip() for file in files}
+
+
+def _remember_revision(repo: str, name: str, commit: str) -> None:
+    """Leave the name of a cached commit where the hub's own tools keep it.
+
+    Only once its files are there: to those tools a name without files is a damaged cache.
+    """
+    file = repo_folder(repo) / "refs" / name
+    with suppress(OSError):  # nothing depends on it as long as the hub answers
+        if is_name(name) and not (file.is_file() and file.read_text() == commit):
+            aside = repo_folder(repo) / f".{uuid.uuid4().hex}.ref"
+            aside.write_text(commit)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(aside, file)
 
 
 def _snapshot(repo: str, commit: str, *, code: bool, local_files_only: bool) -> Path:

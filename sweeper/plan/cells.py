@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sweeper.plan.keys import census_key, match_key, profile_key, score_key
+from sweeper.plan.keys import census_key, drift_key, match_key, profile_key, score_key
 from sweeper.plan.layers import Concrete
 from sweeper.records import Cell, Checkpoint, Condition, NeuronSet, TaskFacts
 from sweeper.spec.condition import ByStatistic, ConditionSpec, MatchedSet, RandomSet
@@ -12,6 +12,9 @@ from sweeper.spec.profile import ProfileSpec
 
 EXPECTED_TRIALS = 14
 """Conditions that a match usually tries, the model as it is and the matched one among them."""
+
+DRIFT_POSITIONS = 200.0
+"""Reading the weights of two checkpoints takes a CPU about as long as so many token positions."""
 
 Conditions = Mapping[str, Concrete]
 
@@ -125,6 +128,21 @@ def profile_cell(
         condition_key=None,
         task=census.corpus,
         cost=float(profiles.windows * min(census.length, checkpoint.context)),
+    )
+
+
+def drift_cell(checkpoint: Checkpoint, previous: Checkpoint) -> Cell:
+    """How far a checkpoint's neurons have turned since an earlier one, as a cell."""
+    return Cell(
+        key=drift_key(checkpoint, previous),
+        kind="drift",
+        model=checkpoint.model,
+        revision=checkpoint.revision,
+        condition="drift",
+        seed=None,
+        condition_key=None,
+        task=previous.revision,
+        cost=DRIFT_POSITIONS,
     )
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.plan.units import unit_limits
+from sweeper.plan.units import unit_limits, workers_for
 from sweeper.records import Checkpoint
 from sweeper.spec.job import JobSpec
 
@@ -43,7 +43,13 @@ class Forecast:
 
 
 def forecast(
-    job: JobSpec, checkpoint: Checkpoint, work: Sequence[Work], *, rate: float, workers: int
+    job: JobSpec,
+    checkpoint: Checkpoint,
+    work: Sequence[Work],
+    *,
+    rate: float,
+    workers: int,
+    part: float = 1.0,
 ) -> Forecast:
     """Expected work of a checkpoint.
 
@@ -53,16 +59,18 @@ def forecast(
         work: all its cells.
         rate: token positions per second of one worker.
         workers: number of workers.
+        part: of the whole job's work, 0 to 1, that the checkpoint is.
     """
-    positions = sum(part.left for part in work)
-    limits = unit_limits(positions, rate, job.cluster.unit_seconds, workers)
+    positions = sum(item.left for item in work)
+    busy = workers_for(part, workers)
+    limits = unit_limits(positions, rate, job.cluster.unit_seconds, busy)
     # What cells share is not known before their neurons are.
     limit = min(limits.cost, limits.unshared)
     return Forecast(
         checkpoint=checkpoint,
-        cells=sum(part.cells for part in work),
-        done=sum(part.done for part in work),
-        units=sum(_num_units(part, limit) for part in work),
+        cells=sum(item.cells for item in work),
+        done=sum(item.done for item in work),
+        units=sum(_num_units(item, limit) for item in work),
         positions=positions,
         seconds=positions / rate / workers,
     )

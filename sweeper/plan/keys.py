@@ -21,6 +21,9 @@ MATCH_RULES = 1
 PROFILE_RULES = 1
 """A change of which tokens and pairs a profile records, or of how, raises it."""
 
+DRIFT_RULES = 1
+"""A change of what is compared, or of how, raises it."""
+
 
 def census_key(checkpoint: Checkpoint, census: CensusSpec, corpus_fingerprint: str) -> str:
     """Key of a census: model, numerics, text, windows and method.
@@ -98,6 +101,22 @@ def profile_key(
             "windows": profiles.windows,
             "pairs": profiles.pairs,
             "neurons": {str(layer): list(chosen) for layer, chosen in sorted(neurons.items())},
+        }
+    )
+
+
+def drift_key(checkpoint: Checkpoint, previous: Checkpoint) -> str:
+    """Key of a drift: the two sets of weights, which are compared as the files hold them.
+
+    Neither number format nor attention is part of it.
+    """
+    return content_hash(
+        {
+            "schema": SCHEMA_VERSION,
+            "kind": "drift",
+            "rules": DRIFT_RULES,
+            "weights": checkpoint.fingerprint,
+            "previous": previous.fingerprint,
         }
     )
 

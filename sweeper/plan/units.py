@@ -1,5 +1,6 @@
 """Cells that are worth doing together, in units of a wanted length."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -96,6 +97,11 @@ def make_units(
         build(content_hash([cell.key for cell in group])[:16], group)
         for group in group_cells(cells, limits, shared)
     ]
+
+
+def workers_for(part: float, workers: int) -> int:
+    """How many of all workers a checkpoint keeps busy that is a part, 0 to 1, of all work."""
+    return max(math.ceil(part * workers), 1)
 
 
 def unit_limits(total: float, rate: float, unit_seconds: float, workers: int) -> UnitLimits:

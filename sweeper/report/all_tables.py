@@ -12,6 +12,8 @@ from sweeper.report.data import (
     swept,
     unswept,
 )
+from sweeper.report.dynamics_tables import dynamics_tables
+from sweeper.report.step_tables import step_tables
 from sweeper.report.study_tables import (
     balance_tables,
     contrast_tables,
@@ -30,6 +32,8 @@ def all_tables(data: ReportData) -> list[TextTable]:
         *_effects(data),
         *_levels(data),
         *contrast_tables(data),
+        *step_tables(data),
+        *dynamics_tables(data),
         *share_tables(data),
         *match_tables(data),
         *balance_tables(data),

@@ -62,19 +62,28 @@ def _of_block(store: Store, block: pd.DataFrame) -> list[pd.DataFrame]:
     if baselines.empty:
         return []
     key = str(baselines.iloc[0])
-    columns = ("cell_key", "item", "item_id", "group", "margin")
-    items = store.table("items", set(block["cell_key"]), columns).to_pandas()
-    base = items[items["cell_key"] == key].rename(columns={"margin": "baseline_margin"})
+    base = store.table("items", [key], ("item", "item_id", "group", "margin")).to_pandas()
+    base = base.rename(columns={"margin": "baseline_margin"})
     texts = store.table("texts", [key], ("item", "text", "text_bad")).to_pandas()
-    base = base.merge(texts, on="item", how="left").drop(columns="cell_key")
-    found = []
-    for arm in block[~block["is_baseline"].astype(bool)].to_dict("records"):
-        rows = items.loc[items["cell_key"] == arm["cell_key"], ["item", "margin"]]
-        both = base.merge(rows, on="item")
-        both["change"] = both["margin"] - both["baseline_margin"]
-        names = {name: arm[name] for name in ARM}
-        most = both[both["change"] < 0].nsmallest(NUM_EXAMPLES, "change")
-        found.append(most.assign(**names, key=arm["cell_key"], base_key=key))
+    base = base.merge(texts, on="item", how="left")
+    most = _most_changed(store, base, set(block["cell_key"]) - {key})
+    return [
+        most[arm["cell_key"]].assign(
+            **{name: arm[name] for name in ARM}, key=arm["cell_key"], base_key=key
+        )
+        for arm in block.to_dict("records")
+        if arm["cell_key"] in most
+    ]
+
+
+def _most_changed(store: Store, base: pd.DataFrame, keys: set[str]) -> dict[str, pd.DataFrame]:
+    """Cell -> its examples; the items of few cells are in memory at once."""
+    found: dict[str, pd.DataFrame] = {}
+    for rows in store.stream("items", keys, ("cell_key", "item", "margin")):
+        for key, margins in rows.to_pandas().groupby("cell_key", sort=False):
+            both = base.merge(margins[["item", "margin"]], on="item")
+            both["change"] = both["margin"] - both["baseline_margin"]
+            found[str(key)] = both[both["change"] < 0].nsmallest(NUM_EXAMPLES, "change")
     return found
 
 

@@ -1,5 +1,6 @@
 """What a report is made from: frames of the store and of the aggregation, and the job."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -9,16 +10,20 @@ import pandas as pd
 
 from sweeper.aggregate.levels import Level
 from sweeper.records import ContrastEstimate, Estimate
+from sweeper.store.dynamics import CohortPoint, Correlation, TrajectoryPoint
 
 CHECKPOINT = ["model", "revision"]
 ESTIMATE_COLUMNS = [item.name for item in fields(Estimate)]
 LEVEL_COLUMNS = [item.name for item in fields(Level)]
 SEED_COLUMNS = [*CHECKPOINT, "task", "metric", "group", "condition", "seed", "effect"]
 CONTRAST_COLUMNS = [item.name for item in fields(ContrastEstimate)]
+TRAJECTORY_COLUMNS = [item.name for item in fields(TrajectoryPoint)]
+COHORT_COLUMNS = [item.name for item in fields(CohortPoint)]
+CORRELATION_COLUMNS = [item.name for item in fields(Correlation)]
 ALL_ITEMS = "all"
 """Name of the group that holds every item of a task."""
 MAX_CHECKPOINTS = 6
-"""Most checkpoints in figures and examples; the tables have all of them."""
+"""Most checkpoints in figures and examples that are not over steps; the tables have all of them."""
 
 
 def complete(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -57,13 +62,40 @@ def checkpoint_name(model: str, revision: str) -> str:
 
 
 def first_checkpoints(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
-    """The checkpoints to draw, and a note when there are more."""
+    """The checkpoints to draw, and a note when there are more.
+
+    Revisions by the numbers in their names; where they are too many, of each of the first models
+    the last one, and others at even distances.
+    """
     pairs = frame[CHECKPOINT].drop_duplicates().itertuples(index=False)
-    found = [(str(model), str(revision)) for model, revision in pairs]
-    if len(found) <= MAX_CHECKPOINTS:
-        return found, ""
-    note = f" The first {MAX_CHECKPOINTS} of {len(found)} checkpoints are drawn; the tables"
-    return found[:MAX_CHECKPOINTS], f"{note} have all of them."
+    of_model: dict[str, list[str]] = {}
+    for model, revision in pairs:
+        of_model.setdefault(str(model), []).append(str(revision))
+    total = sum(map(len, of_model.values()))
+    places = len(of_model)
+    shown: list[tuple[str, str]] = []
+    for index, (model, revisions) in enumerate(of_model.items()):
+        room = -((len(shown) - MAX_CHECKPOINTS) // (places - index))  # shared out, rounded up
+        ordered = sorted(revisions, key=_by_numbers)
+        shown += [(model, revision) for revision in _spread(ordered, room)]
+    if total == len(shown):
+        return shown, ""
+    note = f" {len(shown)} of {total} checkpoints are drawn"
+    return shown, f"{note}; the tables have all of them."
+
+
+def _spread(revisions: list[str], count: int) -> list[str]:
+    """So many of them at even distances, counted from the last one."""
+    if len(revisions) <= count:
+        return revisions
+    steps = (round(index * (len(revisions) - 1) / max(count - 1, 1)) for index in range(count))
+    return [revisions[-1 - step] for step in steps][::-1]
+
+
+def _by_numbers(name: str) -> list[tuple[int, int, str]]:
+    """Sorts ``step9`` before ``step10``."""
+    parts = re.findall(r"(\d+)|(\D+)", name)
+    return [(0, int(number), "") if number else (1, 0, text) for number, text in parts]
 
 
 def of_checkpoints(frame: pd.DataFrame, checkpoints: list[tuple[str, str]]) -> pd.DataFrame:
@@ -93,7 +125,8 @@ class ReportData:
     levels: pd.DataFrame
     """Columns are the fields of :class:`sweeper.aggregate.levels.Level`."""
     neurons: pd.DataFrame
-    """Census with ``model`` and ``revision``: layer, neuron, wd."""
+    """Census with ``model`` and ``revision``: layer, neuron, wd; of the checkpoints that figures
+    draw."""
     selected: pd.DataFrame
     """model, revision, condition, seed, layer, neuron of every set that is not random."""
     cells: pd.DataFrame
@@ -111,6 +144,17 @@ class ReportData:
     contrasts: pd.DataFrame = field(default_factory=_nothing)
     """The job's contrasts, part by part: the fields of
     :class:`sweeper.records.ContrastEstimate`."""
+    trajectories: pd.DataFrame = field(default_factory=_nothing)
+    """Effects and the baseline's levels over revisions: the fields of
+    :class:`sweeper.store.dynamics.TrajectoryPoint`."""
+    cohorts: pd.DataFrame = field(default_factory=_nothing)
+    """WD and drift over revisions: the fields of :class:`sweeper.store.dynamics.CohortPoint`."""
+    correlations: pd.DataFrame = field(default_factory=_nothing)
+    """Of cohorts' WD with levels: the fields of :class:`sweeper.store.dynamics.Correlation`."""
+    step_levels: pd.DataFrame = field(default_factory=_nothing)
+    """Of imported results: the fields of :class:`sweeper.aggregate.step_levels.StepLevel`."""
+    step_changes: pd.DataFrame = field(default_factory=_nothing)
+    """Of imported results: the fields of :class:`sweeper.aggregate.step_changes.StepChange`."""
     matches: pd.DataFrame = field(default_factory=_nothing)
     """Table ``matches`` with model, revision, condition and matched_to."""
     balance: pd.DataFrame = field(default_factory=_nothing)

@@ -30,6 +30,10 @@ SIDES = {
     "control_on_other": ("control", "other"),
 }
 """Part of a dissociation -> whose effect it is, and on which tasks."""
+PLACES = {"grammar": 0, "other": 1}
+"""Where the kinds of task stand on the axis of the crossing lines."""
+BESIDE = {"target": -0.04, "control": 0.04}
+"""Target and control stand side by side, so that no interval covers the other one."""
 
 
 def figures(data: ReportData, palette: Palette) -> list[Figure]:
@@ -131,7 +135,11 @@ def _crossing(marks: pd.DataFrame, metric: str) -> Chart:
     """The four effects of a dissociation: kinds of task along, one line for target and control."""
     names = {"target": str(marks["target"].iloc[0]), "control": str(marks["control"].iloc[0])}
     sides = [SIDES[part] for part in marks["part"]]
-    marks = marks.assign(who=[names[who] for who, _ in sides], tasks=[where for _, where in sides])
+    marks = marks.assign(
+        who=[names[who] for who, _ in sides],
+        tasks=[where for _, where in sides],
+        place=[PLACES[where] + BESIDE[who] for who, where in sides],
+    )
     scale = alt.Scale(domain=list(names.values()), range=[TARGET_COLOUR, CONTROL_COLOUR])
     shapes = alt.Scale(domain=list(names.values()), range=["circle", "square"])
 
@@ -140,13 +148,7 @@ def _crossing(marks: pd.DataFrame, metric: str) -> Chart:
 
     legend = alt.Legend(title=None, columns=1)
     base = alt.Chart(marks).encode(
-        x=alt.X(
-            "tasks:N",
-            sort=["grammar", "other"],
-            title="tasks",
-            axis=alt.Axis(labelAngle=0),
-            scale=alt.Scale(padding=0.5),
-        ),
+        x=alt.X("place:Q", title="tasks", axis=_places(), scale=alt.Scale(domain=[-0.5, 1.5])),
         color=alt.Color("who:N", scale=scale, legend=legend),
     )
     zero = alt.Chart(marks).mark_rule(strokeDash=[4, 3], color="#555555")
@@ -158,6 +160,12 @@ def _crossing(marks: pd.DataFrame, metric: str) -> Chart:
             y=y("effect"), shape=alt.Shape("who:N", scale=shapes, legend=legend)
         ),
     ).properties(width=220, height=220)
+
+
+def _places() -> alt.Axis:
+    """An axis with the names of the kinds of task in the place of numbers."""
+    names = " : ".join(f"datum.value == {place} ? '{name}'" for name, place in PLACES.items())
+    return alt.Axis(values=list(PLACES.values()), labelExpr=f"{names} : ''", grid=False)
 
 
 def _parts(marks: pd.DataFrame, metric: str, main: set[str]) -> Chart:

@@ -6,17 +6,23 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from sweeper.atomic import write_atomically
 from sweeper.report import (
     figure_census,
     figure_conditions,
     figure_dissociation,
+    figure_drift,
     figure_effects,
+    figure_emergence,
     figure_layers,
     figure_neurons,
     figure_pos,
     figure_share,
     figure_sizes,
+    figure_steps,
     figure_tokens,
+    figure_trajectory,
+    figure_wd_accuracy,
 )
 from sweeper.report.data import (
     ESTIMATE_COLUMNS,
@@ -39,6 +45,11 @@ MAKERS = (
     figure_share.figures,
     figure_pos.figures,
     figure_layers.figures,
+    figure_steps.figures,
+    figure_trajectory.figures,
+    figure_emergence.figures,
+    figure_drift.figures,
+    figure_wd_accuracy.figures,
     figure_census.figures,
     figure_sizes.figures,
     figure_neurons.figures,
@@ -91,5 +102,5 @@ def save(chart: Chart, folder: Path, name: str) -> dict[str, Path]:
     }
     paths = {kind: folder / f"{name}.{kind}" for kind in content}
     for kind, path in paths.items():
-        path.write_bytes(content[kind])
+        write_atomically(path, content[kind])  # in place of a link, never through it
     return paths

@@ -21,8 +21,10 @@ from sweeper.report.data import (
     complete,
     unswept,
 )
+from sweeper.report.dynamics_tables import dynamics_tables
 from sweeper.report.examples import example_groups, script
 from sweeper.report.figure import Figure
+from sweeper.report.step_tables import step_tables
 from sweeper.report.study_tables import (
     balance_tables,
     contrast_tables,
@@ -119,9 +121,11 @@ def _run(data: ReportData) -> dict[str, Any]:
         "conditions": words.conditions(data.job),
         "tasks": words.tasks(data.job),
         "census": words.census(data.job),
+        "profiles": words.profiles(data.job),
         "origins": origins,
         "job": yaml.safe_dump(dict(data.job), sort_keys=False, allow_unicode=True),
         "percent": data.percent,
+        "is_imported": data.job.get("kind") == "import",
     }
 
 
@@ -154,6 +158,7 @@ def _study(data: ReportData) -> dict[str, Any]:
     return {
         "verdicts": verdicts(data),
         "contrasts": _split(contrast_tables(data), CONTRASTED),
+        "dynamics": _by_model([*step_tables(data), *dynamics_tables(data)]),
         "controls": _split([*match_tables(data), *balance_tables(data)], MATCHED),
         "neurons": _split(neuron_tables(data), CHECKPOINT),
         "examples": groups,
@@ -173,6 +178,24 @@ def _split(tables: Sequence[TextTable], by: Sequence[str]) -> list[tuple[list[Ht
                     rows=rows.drop(columns=list(by)).to_numpy().tolist(),
                 )
                 for names, rows in table.frame.groupby(list(by), sort=False)
+            ],
+            table.note,
+        )
+        for table in tables
+    ]
+
+
+def _by_model(tables: Sequence[TextTable]) -> list[tuple[list[HtmlTable], str]]:
+    """Tables for the page, each with its note and cut into one for each model."""
+    return [
+        (
+            [
+                HtmlTable(
+                    caption=f"{table.title} — {model}",
+                    columns=[column for column in table.frame.columns if column != "model"],
+                    rows=rows.drop(columns="model").to_numpy().tolist(),
+                )
+                for model, rows in table.frame.groupby("model", sort=False)
             ],
             table.note,
         )

@@ -148,6 +148,13 @@ def fixed(value: object, digits: int, signed: bool = False) -> str:
     return _signed(f"{number:+.{digits}f}" if signed else f"{number:.{digits}f}")
 
 
+def between(low: object, high: object, digits: int) -> str:
+    """Two ends with so many digits behind the point, in brackets."""
+    if is_missing(low) or is_missing(high):
+        return DASH
+    return f"[{fixed(low, digits)}, {fixed(high, digits)}]"
+
+
 def share(value: object) -> str:
     """A share in percent, with three digits."""
     if is_missing(value):

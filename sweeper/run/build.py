@@ -21,10 +21,12 @@ from sweeper.store.schemas import TABLES
 def preparing_unit(
     sweep: Sweep, checkpoint: Checkpoint, preparation: Preparation, store: Store
 ) -> Unit:
-    """A census, a part of one, a match or a profile as a unit of its own.
+    """A census, a part of one, a match, a profile or a drift as a unit of its own.
 
     The set to be matched is written to the store first.
     """
+    if preparation.previous is not None:
+        return _drift_unit(sweep, checkpoint, preparation.cell, preparation.previous)
     if preparation.target is None or preparation.census is None:
         unit = census_unit(sweep, checkpoint, preparation.cell)
         profile = _profile(sweep, preparation)
@@ -42,6 +44,22 @@ def _profile(sweep: Sweep, preparation: Preparation) -> dict[str, Any] | None:
     if spec is None or preparation.cell.kind != "profile":
         return None
     return {"spec": spec.model_dump(), "neurons": preparation.neurons}
+
+
+def _drift_unit(sweep: Sweep, checkpoint: Checkpoint, cell: Cell, previous: Checkpoint) -> Unit:
+    return Unit(
+        id=cell.key[:16],
+        checkpoint=checkpoint,
+        cells=(cell,),
+        model=sweep.job.model[checkpoint.model].model_dump(),
+        task={},
+        corpus=None,
+        data_fingerprint=previous.fingerprint,
+        operations={},
+        allow_unchanged=frozenset(),
+        conditions_attempt=None,
+        previous=previous,
+    )
 
 
 def census_unit(sweep: Sweep, checkpoint: Checkpoint, cell: Cell) -> Unit:

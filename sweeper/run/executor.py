@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sweeper.records import Outcome, Unit
+from sweeper.run.backlog import Room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +21,10 @@ class Lost:
 
     worker: str
     error: str
+    """Type of the failure; ``StoreError`` where the store could not be read or written."""
     text: str
     charged: bool
-    """False where the cells cannot be at fault (a preempted machine)."""
+    """False where the cells cannot be at fault (a preempted machine, a full disk)."""
     usable: bool = True
     """Whether the worker can take another unit now; if not, ``Ready`` says when it can again."""
 
@@ -46,6 +48,10 @@ class Executor(Protocol):
         Raises:
             UserError: the cluster cannot be reached or lacks what the job asks for.
         """
+        ...
+
+    def room(self, worker: str) -> Room:
+        """Names of the models that a worker has room for; None for all."""
         ...
 
     def submit(self, worker: str, unit: Unit) -> None:

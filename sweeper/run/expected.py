@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from sweeper.plan.cells import EXPECTED_TRIALS, matched_by_perplexity, num_draws, score_cells
 from sweeper.plan.forecast import Work
 from sweeper.plan.layers import concrete_conditions
+from sweeper.plan.revisions import chosen_here
 from sweeper.records import Checkpoint
 from sweeper.run.stages import known_of
 from sweeper.run.sweep import Sweep
@@ -16,7 +17,7 @@ Done = Mapping[tuple[str, str], int]
 
 
 def expected_work(sweep: Sweep, checkpoint: Checkpoint, done: Done | None = None) -> list[Work]:
-    """All named cells of a checkpoint: the census, the matches, the profile, then each task's.
+    """All named cells of a checkpoint: the census, the matches, profile, drift, then each task's.
 
     Args:
         sweep: the sweep.
@@ -26,7 +27,11 @@ def expected_work(sweep: Sweep, checkpoint: Checkpoint, done: Done | None = None
     stored = Counter(done or {})
     conditions = concrete_conditions(sweep.job, checkpoint)
     census = sweep.census_cell(checkpoint)
-    matches = Counter(str(found.task) for found in matched_by_perplexity(conditions).values())
+    matches = Counter(
+        str(found.task)
+        for name, found in matched_by_perplexity(conditions).items()
+        if chosen_here(conditions, sweep.checkpoints, checkpoint, name)
+    )
     draws = num_draws(sweep.job, conditions)
     work = []
     if census is not None:
@@ -38,6 +43,10 @@ def expected_work(sweep: Sweep, checkpoint: Checkpoint, done: Done | None = None
     if profile is not None:
         done_profiles = stored["profile", profile.task]
         work.append(Work(cells=1, done=done_profiles, cost=profile.cost))
+    drift = sweep.drift_cell(checkpoint)
+    if drift is not None:
+        done_drifts = stored["drift", drift.task]
+        work.append(Work(cells=1, done=done_drifts, cost=drift.cost))
     for task, facts in sweep.tasks.items():
         work.append(Work(cells=draws, done=stored["score", task], cost=facts.positions))
     return work

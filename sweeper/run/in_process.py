@@ -1,6 +1,8 @@
 """The executor without a cluster: one worker, in the driver itself."""
 
+from sweeper.errors import StoreError
 from sweeper.records import Unit
+from sweeper.run.backlog import Room
 from sweeper.run.executor import Event, Finished, Lost
 
 
@@ -22,6 +24,10 @@ class InProcessExecutor:
         self._worker = Worker(*self._arguments)
         return [self.NAME]
 
+    def room(self, worker: str) -> Room:
+        """All models: here nothing is shared out beforehand."""
+        return None
+
     def submit(self, worker: str, unit: Unit) -> None:
         """Keep the unit until it is polled for."""
         self._unit = unit
@@ -34,8 +40,9 @@ class InProcessExecutor:
         try:
             return [Finished(worker=self.NAME, outcome=self._worker.run(unit))]
         except Exception as error:
-            text = str(error)
-            return [Lost(worker=self.NAME, error=type(error).__name__, text=text, charged=True)]
+            kind, text = type(error).__name__, str(error)
+            charged = not isinstance(error, StoreError)
+            return [Lost(worker=self.NAME, error=kind, text=text, charged=charged)]
 
     def stop(self) -> None:
         """Nothing is left running."""

@@ -44,6 +44,8 @@ def duration(seconds: float) -> str:
 
 def describe(unit: Unit) -> str:
     """A unit in a few words."""
+    if not unit.cells:
+        return f"{unit.checkpoint.model} {unit.checkpoint.revision}: loading"
     first = unit.cells[0]
     if first.kind == "census":
         return f"{first.model} {first.revision}: census over {first.task}"
@@ -53,6 +55,8 @@ def describe(unit: Unit) -> str:
         return f"{first.model} {first.revision}: match for {first.condition} on {first.task}"
     if first.kind == "profile":
         return f"{first.model} {first.revision}: profiles of neurons over {first.task}"
+    if first.kind == "drift":
+        return f"{first.model} {first.revision}: drift of weights since {first.task}"
     more = f" and {len(unit.cells) - 1} more" if len(unit.cells) > 1 else ""
     seed = "" if first.seed is None else f" seed {first.seed}"
     return f"{first.model} {first.revision}: {first.task}, {first.condition}{seed}{more}"

@@ -16,6 +16,7 @@ from sweeper.neurons.select import (
 )
 from sweeper.plan.cells import needs_census, needs_match, seeds_of
 from sweeper.plan.layers import Concrete, concrete_conditions
+from sweeper.plan.revisions import followed_from
 from sweeper.records import Checkpoint, Condition
 from sweeper.spec.condition import (
     ByStatistic,
@@ -39,6 +40,9 @@ class Sets:
     matches: dict[str, float] = field(default_factory=dict)
     """Share of each layer that was found, by name of the matched condition; filled as matches
     are found."""
+    references: Mapping[str, "Sets"] = field(default_factory=dict)
+    """The sets of other revisions, by the job's word for the revision: conditions that are chosen
+    there have theirs here, too."""
     conditions: Mapping[str, Concrete] = field(init=False)
     _chosen: dict[tuple[str, int | None], LayerNeurons] = field(init=False, default_factory=dict)
 
@@ -47,9 +51,22 @@ class Sets:
 
     def known(self, name: str) -> bool:
         """Whether the condition's neurons can be known."""
+        reference = self.reference(name)
+        if reference is not None:
+            # Neurons from there, and the means that are put into them from here.
+            needs_own = self.conditions[name].spec.operation == "mean"
+            return reference.known(name) and (self.neurons is not None or not needs_own)
         match = needs_match(self.conditions, name)
         has_match = match is None or match in self.matches
         return has_match and (self.neurons is not None or not needs_census(self.conditions, name))
+
+    def reference(self, name: str) -> "Sets | None":
+        """The sets of another revision among which the condition's is; None if it is chosen here.
+
+        The whole choice is made there: also which neurons are drawn at random, and what a matched
+        control is matched by.
+        """
+        return self.references.get(str(followed_from(self.conditions, name)))
 
     def all(self) -> list[Condition]:
         """Every condition that can be known, once for each layer group and seed, in their order.
@@ -101,10 +118,11 @@ class Sets:
     def _balances(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         for name in dict.fromkeys(names):
             spec = self.conditions[name].spec.neurons
-            if isinstance(spec, MatchedSet) and spec.by == "moments" and self.neurons is not None:
+            census = (self.reference(name) or self).neurons
+            if isinstance(spec, MatchedSet) and spec.by == "moments" and census is not None:
                 control, target = self.condition(name), self.condition(spec.match)
                 chosen = dict(control.neurons), dict(target.neurons)
-                rows = balance(self.neurons, chosen[1], chosen[0], spec.moments)
+                rows = balance(census, chosen[1], chosen[0], spec.moments)
                 keys = {"cell_key": control.key, "condition_key": control.key}
                 yield rows.assign(**keys, target_key=target.key)
 
@@ -121,6 +139,9 @@ class Sets:
         return self._chosen[name, seed]
 
     def _choose(self, name: str, seed: int | None) -> LayerNeurons:
+        reference = self.reference(name)
+        if reference is not None:
+            return reference._neurons(name, seed)
         spec = self.conditions[name].spec.neurons
         if isinstance(spec, ExplicitSet):
             return {layer: tuple(sorted(chosen)) for layer, chosen in sorted(spec.neurons.items())}

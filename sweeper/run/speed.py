@@ -1,5 +1,6 @@
 """How fast workers are: remembered from measurements, guessed before the first one."""
 
+import logging
 from pathlib import Path
 
 from sweeper.models import cache_folder
@@ -9,11 +10,14 @@ from sweeper.run.remembered import read_numbers, write_numbers
 
 SMOOTHING = 0.3
 
+_log = logging.getLogger("sweeper")
+
 
 class Speeds:
-    """Token positions per second of one worker, by model, numerics and what the worker has.
+    """Token positions per second of one worker, by shape, numerics and what the worker has.
 
-    Positions are those computed: what cells of a unit share counts once.
+    Models of one shape compute alike, as all revisions of a model do. Positions are those computed:
+    what cells of a unit share counts once.
 
     Kept in the cache folder of the machine; losing it costs nothing but a worse first estimate.
     """
@@ -29,10 +33,15 @@ class Speeds:
         self._cpus, self._gpus = cpus, gpus
         self._file = cache_folder() / "speeds.json" if file is None else file
         self._known = read_numbers(self._file)
+        self._keys: dict[Checkpoint, str] = {}
 
     def _key(self, checkpoint: Checkpoint) -> str:
-        worker = {"device": checkpoint.device, "cpus": self._cpus, "gpus": self._gpus}
-        return content_hash({**checkpoint.identity(), **worker})
+        if checkpoint not in self._keys:
+            shape = (checkpoint.model_type, checkpoint.num_parameters, checkpoint.num_layers)
+            numerics = (checkpoint.num_neurons, checkpoint.dtype, checkpoint.attention)
+            worker = (checkpoint.device, self._cpus, self._gpus)
+            self._keys[checkpoint] = content_hash([*shape, *numerics, *worker])
+        return self._keys[checkpoint]
 
     def measured(self, checkpoint: Checkpoint) -> float | None:
         """The remembered speed, if any."""
@@ -57,5 +66,8 @@ class Speeds:
         self.set(unit.checkpoint, new if old is None else old + SMOOTHING * (new - old))
 
     def save(self) -> None:
-        """Write what is known, all at once."""
-        write_numbers(self._file, self._known)
+        """Write what is known, all at once; where that is impossible, the next run guesses."""
+        try:
+            write_numbers(self._file, self._known)
+        except OSError as error:
+            _log.warning("speeds cannot be remembered: %s", error)

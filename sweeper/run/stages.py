@@ -1,12 +1,14 @@
 """What must be in the store before a checkpoint's conditions are known, and how far that is.
 
-Parts of a census -> census -> matches -> scored cells; a profile waits for the census alone. Each
-stage is read from the store anew, so nothing is lost with the driver; a condition is known as soon
-as what it needs is there.
+Parts of a census -> census -> matches -> scored cells; a profile waits for the census alone, a
+drift for nothing. A set that is chosen at another revision waits for census and match of that one.
+Each stage is read from the store anew, so nothing is lost with the driver; a condition is known as
+soon as what it needs is there.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -15,6 +17,8 @@ from sweeper.errors import UserError
 from sweeper.neurons.match import REASONS
 from sweeper.neurons.select import LayerNeurons, most_extreme
 from sweeper.plan.cells import match_cell, matched_by_perplexity, needs_match, seeds_of
+from sweeper.plan.layers import concrete_conditions
+from sweeper.plan.revisions import followed_from, reference
 from sweeper.records import Cell, Checkpoint, Condition
 from sweeper.run.resolve import Sets
 from sweeper.run.sweep import Sweep
@@ -50,6 +54,13 @@ class Preparation:
     """Of a match: the census that orders the neurons."""
     neurons: LayerNeurons = field(default_factory=dict)
     """Of a profile: the neurons to look at."""
+    previous: Checkpoint | None = None
+    """Of a drift: the earlier revision."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether more becomes known when it is done."""
+        return self.cell.kind not in ("profile", "drift")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +68,13 @@ class Known:
     """What is known of a checkpoint by what the store holds."""
 
     named: tuple[Cell, ...]
-    """The census, the matches and the profile, done or not."""
+    """The census, the matches, the profile and the drift, done or not."""
     parts: tuple[Cell, ...]
     """Parts of a census that is not there yet which the store has."""
     ready: tuple[Preparation, ...]
-    """What is to be computed next, so that more becomes known; last the profile."""
+    """What is to be computed next, so that more becomes known."""
+    awaited: tuple[str, ...]
+    """Cell keys of what is missing of other revisions, where sets are chosen."""
     sets: Sets
     conditions: tuple[Condition, ...]
     unavailable: tuple[Unavailable, ...]
@@ -78,24 +91,71 @@ def known_of(sweep: Sweep, store: Store, checkpoint: Checkpoint) -> Known:
     has_census = census is not None and census.key in stored
     neurons = store.table("neurons", [census.key]).to_pandas() if census and has_census else None
     parts = [] if has_census else sweep.census_parts(checkpoint)
-    sets = Sets(sweep.job, checkpoint, neurons)
-    matches, profiles = list(_matches(sweep, sets, census)), list(_profiles(sweep, sets))
-    ready = [item for item in [*matches, *profiles] if item.cell.key not in stored]
+    others = _others(sweep, store, checkpoint)
+    chosen_there = {word: other.sets for word, other in others.items()}
+    sets = Sets(sweep.job, checkpoint, neurons, references=chosen_there)
+    here = [name for name in sets.conditions if sets.reference(name) is None]
+    matches = list(_matches(sweep, sets, census, here))
+    further = [*matches, *_profiles(sweep, sets), *_drifts(sweep, checkpoint)]
+    ready = [item for item in further if item.cell.key not in stored]
     if census is not None and not has_census:
         ready += _of_census(census, parts, stored)
-    unavailable: list[Unavailable] = []
-    for item in matches:
-        if item.cell.key in stored:
-            rows = store.table("matches", [item.cell.key]).to_pandas()
-            unavailable += _take(sweep, sets, item, rows)
+    unavailable = _take_all(sweep, store, sets, matches)
+    for other in others.values():
+        unavailable += [replace(item, revision=checkpoint.revision) for item in other.unavailable]
     return Known(
-        named=(*([census] if census else []), *(item.cell for item in [*matches, *profiles])),
+        named=(*([census] if census else []), *(item.cell for item in further)),
         parts=tuple(part for part, _ in parts if part.key in stored),
         ready=tuple(ready),
+        awaited=tuple(dict.fromkeys(key for other in others.values() for key in other.missing)),
         sets=sets,
         conditions=tuple(sets.all()),
         unavailable=tuple(unavailable),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    """Another revision, as far as sets are chosen there that are followed here."""
+
+    sets: Sets
+    missing: tuple[str, ...]
+    unavailable: tuple[Unavailable, ...]
+
+
+def _others(sweep: Sweep, store: Store, checkpoint: Checkpoint) -> dict[str, _Other]:
+    """The revisions at which sets are chosen that a checkpoint follows, by the job's words."""
+    conditions = concrete_conditions(sweep.job, checkpoint)
+    words = dict.fromkeys(followed_from(conditions, name) for name in conditions)
+    places = {
+        word: reference(sweep.checkpoints, checkpoint, word) for word in words if word is not None
+    }
+    return {
+        word: _other(sweep, store, place, word)
+        for word, place in places.items()
+        if place != checkpoint
+    }
+
+
+def _other(sweep: Sweep, store: Store, place: Checkpoint, word: str) -> _Other:
+    stored, census = store.done_keys(), sweep.census_cell(place)
+    has_census = census is not None and census.key in stored
+    sets = Sets(sweep.job, place, _neurons(store, census.key) if census and has_census else None)
+    followed = [name for name in sets.conditions if followed_from(sets.conditions, name) == word]
+    matches = list(_matches(sweep, sets, census, followed))
+    cells = [*([census] if census else []), *(item.cell for item in matches)]
+    return _Other(
+        sets=sets,
+        missing=tuple(cell.key for cell in cells if cell.key not in stored),
+        unavailable=tuple(_take_all(sweep, store, sets, matches)),
+    )
+
+
+@lru_cache(maxsize=2)
+def _neurons(store: Store, census: str) -> pd.DataFrame:
+    """A census that every other revision of the model asks for; the same key has the same rows."""
+    rows: pd.DataFrame = store.table("neurons", [census]).to_pandas()
+    return rows
 
 
 def _of_census(census: Cell, parts: Parts, stored: set[str]) -> list[Preparation]:
@@ -108,11 +168,18 @@ def _of_census(census: Cell, parts: Parts, stored: set[str]) -> list[Preparation
     return missing or [Preparation(cell=whole, parts=tuple(part.key for part, _ in parts))]
 
 
-def _matches(sweep: Sweep, sets: Sets, census: Cell | None) -> Iterator[Preparation]:
-    """Every match of a checkpoint; none before the census, which all of them need."""
+def _matches(
+    sweep: Sweep, sets: Sets, census: Cell | None, names: Sequence[str]
+) -> Iterator[Preparation]:
+    """Matches of a checkpoint for conditions of these names.
+
+    None before the census, which all of them need.
+    """
     if census is None or sets.neurons is None:
         return
     for name, neurons in matched_by_perplexity(sets.conditions).items():
+        if name not in names:
+            continue
         target = sets.condition(neurons.match)
         facts = sweep.tasks[str(neurons.task)]
         cell = match_cell(sets.checkpoint, name, neurons, target, census.key, facts)
@@ -131,6 +198,25 @@ def _profiles(sweep: Sweep, sets: Sets) -> Iterator[Preparation]:
     cell = sweep.profile_cell(sets.checkpoint, neurons)
     if cell is not None:
         yield Preparation(cell=cell, neurons=neurons)
+
+
+def _drifts(sweep: Sweep, checkpoint: Checkpoint) -> Iterator[Preparation]:
+    """The drift of a checkpoint, if it is compared with an earlier revision."""
+    cell = sweep.drift_cell(checkpoint)
+    if cell is not None:
+        yield Preparation(cell=cell, previous=sweep.previous(checkpoint))
+
+
+def _take_all(
+    sweep: Sweep, store: Store, sets: Sets, matches: Sequence[Preparation]
+) -> list[Unavailable]:
+    """Give the sets what those matches have found that are done."""
+    stored, unavailable = store.done_keys(), list[Unavailable]()
+    for item in matches:
+        if item.cell.key in stored:
+            rows = store.table("matches", [item.cell.key]).to_pandas()
+            unavailable += _take(sweep, sets, item, rows)
+    return unavailable
 
 
 def _take(sweep: Sweep, sets: Sets, item: Preparation, rows: pd.DataFrame) -> list[Unavailable]:

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweeper.errors import UserError
-from sweeper.models.source import resolve
-from sweeper.plan.cells import census_cell, profile_cell
+from sweeper.models.revisions import resolve_all
+from sweeper.plan.cells import census_cell, drift_cell, profile_cell
 from sweeper.plan.census import census_parts, num_parts, part_windows
 from sweeper.plan.layers import concrete_conditions
+from sweeper.plan.revisions import check_revisions, predecessor
 from sweeper.records import Cell, Checkpoint, NeuronSet, TaskFacts
 from sweeper.run.workers import num_workers
 from sweeper.score import corpus as corpora
 from sweeper.score import pairs
 from sweeper.score.pos import taggers
 from sweeper.score.tasks import FACTS
+from sweeper.spec.cluster import ClusterSpec
 from sweeper.spec.condition import ByStatistic, ExplicitSet, RandomSet, WholeLayers
 from sweeper.spec.corpus import CorpusSpec
 from sweeper.spec.job import JobSpec
@@ -37,6 +39,8 @@ class Sweep:
     """Fingerprint of the census' corpus; None where the job takes no census."""
     num_workers: int
     """Workers that an embedded run starts on this machine."""
+    gpus: float | None = 0.0
+    """GPUs of one worker; None for as many as each model's memory asks for."""
 
     def census_cell(self, checkpoint: Checkpoint) -> Cell | None:
         """The checkpoint's census; None where the job takes none."""
@@ -62,22 +66,45 @@ class Sweep:
             return None
         return profile_cell(checkpoint, census, profiles, self.census_fingerprint, neurons)
 
+    def previous(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """The revision that the checkpoint's weights are compared with; None without one."""
+        return predecessor(self.job, self.checkpoints, checkpoint)
+
+    def drift_cell(self, checkpoint: Checkpoint) -> Cell | None:
+        """How far the checkpoint's neurons have turned; None where it is compared with nothing."""
+        previous = self.previous(checkpoint)
+        return None if previous is None else drift_cell(checkpoint, previous)
+
     def corpus_of(self, name: str) -> CorpusSpec | None:
         """The corpus that a task reads; None for tasks that carry their own text."""
         task = self.job.suite[name]
         return self.job.corpus[task.corpus] if isinstance(task, WindowsSpec) else None
 
 
-def gpus_per_worker(job: JobSpec) -> float:
-    """GPUs of one worker: as the job says, or 1 where the driver's machine has any."""
-    asked = job.cluster.gpus_per_worker
-    if asked == "auto":
-        return 1.0 if Path("/proc/driver/nvidia/gpus").is_dir() and _gpus_visible() else 0.0
-    return float(asked)
+def gpus_per_worker(cluster: ClusterSpec) -> float | None:
+    """GPUs of one worker, as the job says; None for as many as each model's memory asks for.
+
+    Raises:
+        UserError: the cluster that would have the GPUs cannot be reached.
+    """
+    asked = cluster.gpus_per_worker
+    if asked != "auto":
+        return float(asked)
+    if cluster.executor == "in_process" or cluster.address == "local":
+        return None if _gpus_here() else 0.0
+    # Here: Ray takes a second to import.
+    from sweeper.run.ray_executor import has_gpus
+
+    try:
+        return None if has_gpus(cluster.address, cluster.labels) else 0.0
+    except UserError as error:
+        hint = "cluster.gpus_per_worker can tell without it whether to use GPUs"
+        raise UserError(f"{error}; {hint}") from error
 
 
-def _gpus_visible() -> bool:
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
+def _gpus_here() -> bool:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
+    return visible and Path("/proc/driver/nvidia/gpus").is_dir()
 
 
 def prepare(job: JobSpec, say: Callable[[str], Any] = lambda _: None) -> Sweep:
@@ -91,14 +118,21 @@ def prepare(job: JobSpec, say: Callable[[str], Any] = lambda _: None) -> Sweep:
         UserError: a model, file, column, layer or neuron that does not exist.
     """
     _check_data(job)
-    device: Literal["cpu", "cuda"] = "cuda" if gpus_per_worker(job) > 0 else "cpu"
-    checkpoints = []
+    gpus = gpus_per_worker(job.cluster)
+    device: Literal["cpu", "cuda"] = "cpu" if gpus == 0 else "cuda"
+    checkpoints: list[Checkpoint] = []
     for name, spec in job.model.items():
         say(f"model {name}: {spec.path}")
-        checkpoint = resolve(name, spec, device)
-        _check_sets(job, checkpoint)
-        _check_census_memory(job, checkpoint)
-        checkpoints.append(checkpoint)
+        found = resolve_all(name, spec, device)
+        if len(found) > 1:
+            first, last = found[0].revision, found[-1].revision
+            say(f"model {name}: {len(found)} revisions, {first} to {last}")
+        # What is checked depends on sizes alone, which revisions share as a rule.
+        for checkpoint in {(c.num_layers, c.num_neurons, c.context): c for c in found}.values():
+            _check_sets(job, checkpoint)
+            _check_census_memory(job, checkpoint)
+        checkpoints += found
+    check_revisions(job, checkpoints)
     say("reading the tasks' data")
     return Sweep(
         job=job,
@@ -106,6 +140,7 @@ def prepare(job: JobSpec, say: Callable[[str], Any] = lambda _: None) -> Sweep:
         tasks=task_facts(job),
         census_fingerprint=_census_fingerprint(job),
         num_workers=num_workers(job, checkpoints, say),
+        gpus=gpus,
     )
 
 

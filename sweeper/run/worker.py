@@ -12,15 +12,20 @@ from functools import partial
 import torch
 from pydantic import TypeAdapter
 
-from sweeper.models import weights_folder
+from sweeper.errors import StoreError
 from sweeper.models.loading import LoadedModel, load
+from sweeper.models.prefetch import CheckpointFiles
 from sweeper.records import Cell, CellError, Condition, Outcome, Unit
 from sweeper.run.census_work import census_rows
+from sweeper.run.drift_work import drift_rows
 from sweeper.run.fresh_data import check_fingerprint
 from sweeper.run.match_work import find_match, ordering_census
+from sweeper.run.placement import USABLE
 from sweeper.run.profile_work import profiles_of
 from sweeper.run.remembered import BatchSizes
 from sweeper.run.rows import Rows, cell_row, versions
+from sweeper.run.signs import Signs
+from sweeper.run.workers import available_bytes
 from sweeper.score.engine import score_texts
 from sweeper.score.fidelity import check_fidelity, noise_floor
 from sweeper.score.memory import TokenBudget, first_budget
@@ -38,6 +43,10 @@ from sweeper.score.tasks import (
 from sweeper.score.texts import Scores
 from sweeper.spec.model import ModelSpec
 from sweeper.store import Writer, new_attempt_name, read_attempt
+
+NO_FAULT_OF_CELLS = (torch.AcceleratorError, StoreError)
+"""What the driver is told as it is: the device is unusable in this process from now on, so that
+the executor starts another one; or the store cannot be read."""
 
 _log = logging.getLogger("sweeper")
 
@@ -57,6 +66,13 @@ class _Held:
     tasks: dict[str, PreparedTask]
     share: bool
     """Whether the model takes tree attention."""
+    first: int
+    """Size of the budget when the model was loaded."""
+
+    def limit(self, part: float) -> None:
+        """Allow batches of a part of the first size from now on, or of what is less already."""
+        if part < 1:
+            self.budget.positions = min(self.budget.positions, max(int(part * self.first), 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +86,9 @@ class _Sets:
 class Worker:
     """Computes units one after the other; keeps the model until a unit needs another one."""
 
-    def __init__(self, store: str, run: str, name: str, threads: int) -> None:
+    def __init__(
+        self, store: str, run: str, name: str, threads: int, signs: Signs | None = None
+    ) -> None:
         """Make a worker.
 
         Args:
@@ -78,12 +96,15 @@ class Worker:
             run: name of the run that asks, noted beside every cell.
             name: name of the worker, likewise.
             threads: compute threads on CPU.
+            signs: told how the work gets on.
         """
         torch.set_num_threads(threads)
         self._store = store
         self._writer = Writer(store)
         self._run = run
         self._name = name
+        self._signs = Signs() if signs is None else signs
+        self._files = CheckpointFiles(available_bytes)
         self._held: _Held | None = None
         self._sets: tuple[str, dict[str, _Sets]] = ("", {})
 
@@ -96,16 +117,21 @@ class Worker:
         begin = time.monotonic()
         attempt = new_attempt_name(unit.id)
         rows = Rows(unit=unit, attempt=attempt, run=self._run, worker=self._name)
+        self._signs.loading = True
+        if unit.previous is not None:
+            return self._answer(rows, begin, self._drift(unit, rows))
         try:
             held = self._hold(unit)
         except Exception as error:
             failed = [_cell_error(cell, error) for cell in unit.cells]
             return replace(self._answer(rows, begin, failed), loaded=False)
+        self._signs.loading = False
+        held.limit(unit.batch_share)
         rows.load_seconds = time.monotonic() - begin
+        self._files.look_ahead(unit.outlook)
         try:
             errors = self._compute(held, unit, rows)
-        except torch.AcceleratorError:
-            # The device is unusable in this process from now on: the executor starts another.
+        except NO_FAULT_OF_CELLS:
             raise
         except Exception as error:
             errors = [_cell_error(cell, error) for cell in unit.cells]
@@ -113,6 +139,8 @@ class Worker:
         return self._answer(rows, begin, errors)
 
     def _compute(self, held: _Held, unit: Unit, rows: Rows) -> list[CellError]:
+        if not unit.cells:
+            return []
         if unit.cells[0].kind in ("census", "census_part"):
             self._census(held, unit, unit.cells[0], rows)
             return []
@@ -124,7 +152,7 @@ class Worker:
             if unit.cells[0].kind == "match":
                 return self._match(held, unit, unit.cells[0], rows)
             return self._score(held, unit, rows)
-        except torch.AcceleratorError:
+        except NO_FAULT_OF_CELLS:
             raise
         except Exception:
             # What was tried in vain to make it fit says nothing about other work.
@@ -140,7 +168,7 @@ class Worker:
             positions = held.budget.positions
             try:
                 errors += self._score(held, replace(unit, cells=(cell,)), rows)
-            except torch.AcceleratorError:
+            except NO_FAULT_OF_CELLS:
                 raise
             except Exception as error:
                 held.budget.positions = positions
@@ -171,7 +199,9 @@ class Worker:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         spec = TypeAdapter(ModelSpec).validate_python(unit.model)
-        model = load(unit.checkpoint, spec, weights_folder(unit.checkpoint, spec))
+        model = load(unit.checkpoint, spec, self._files.folder(unit.checkpoint, spec))
+        for layer in model.layers:
+            layer.register_forward_hook(self._signs.layer_computed)
         fidelity = check_fidelity(model)
         positions = first_budget(model, spec)
         known = BatchSizes().known(unit.checkpoint, _device_name(model))
@@ -180,7 +210,12 @@ class Worker:
             positions = known
         budget = TokenBudget(positions)
         self._held = _Held(
-            model=model, budget=budget, noted=positions, tasks={}, share=fidelity.share
+            model=model,
+            budget=budget,
+            noted=positions,
+            tasks={},
+            share=fidelity.share,
+            first=positions,
         )
         return self._held
 
@@ -197,6 +232,17 @@ class Worker:
         num_neurons = len(found.pairs[["layer", "neuron"]].drop_duplicates())
         facts = cell_row(cell, num_neurons, found.num_tokens, time.monotonic() - begin)
         rows.add({"neuron_pairs": found.pairs, "neuron_tokens": found.tokens}, facts)
+
+    @staticmethod
+    def _drift(unit: Unit, rows: Rows) -> list[CellError]:
+        """Compare two revisions' files; whatever model is held stays as it is."""
+        (cell,), begin = unit.cells, time.monotonic()
+        try:
+            table = drift_rows(unit)
+        except Exception as error:
+            return [_cell_error(cell, error)]
+        rows.add({"drift": table}, cell_row(cell, len(table), 0, time.monotonic() - begin))
+        return []
 
     def _match(self, held: _Held, unit: Unit, cell: Cell, rows: Rows) -> list[CellError]:
         begin = time.monotonic()
@@ -221,7 +267,7 @@ class Worker:
         for cell, condition, scores in zip(unit.cells, conditions, scored, strict=True):
             try:
                 self._add(held, cell, condition, scores, task, seconds, rows)
-            except torch.AcceleratorError:
+            except NO_FAULT_OF_CELLS:
                 raise
             except Exception as error:
                 errors.append(_cell_error(cell, error))
@@ -298,11 +344,22 @@ class Worker:
         return self._sets[1]
 
 
+def keep_to_share(share: float) -> None:
+    """Take no more than a part of the GPU's memory, so that others have theirs.
+
+    Beyond it memory runs out in this process, and its batches get smaller.
+    """
+    if torch.cuda.is_available():  # loading tells of it where not
+        torch.cuda.set_per_process_memory_fraction(share * USABLE)
+
+
 def _device_name(model: LoadedModel) -> str:
-    """What kind of device, and how many of them, has the memory that a batch must fit into."""
+    """What kind of device, and how much of it, has the memory that a batch must fit into."""
     if model.input_device.type == "cpu":
         return "cpu"
-    return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(model.input_device)}"
+    number, name = torch.cuda.device_count(), torch.cuda.get_device_name(model.input_device)
+    share = torch.cuda.get_per_process_memory_fraction(model.input_device)
+    return f"{number} x {name}" if share == 1 else f"{share:.2f} of {name}"
 
 
 def _remember_budget(held: _Held) -> None:

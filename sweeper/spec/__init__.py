@@ -1,7 +1,7 @@
 """What a job says: its frozen models, and how job files, options and overrides become one."""
 
 from sweeper.spec.cluster import ClusterSpec
-from sweeper.spec.compose import load_job, model_option, validate_job
+from sweeper.spec.compose import load_job, load_training, model_option, validate_job
 from sweeper.spec.condition import (
     ByStatistic,
     ConditionSpec,
@@ -28,6 +28,7 @@ from sweeper.spec.task import (
     TaskSpec,
     WindowsSpec,
 )
+from sweeper.spec.training import TrainingJob
 
 __all__ = [
     "ByStatistic",
@@ -56,10 +57,12 @@ __all__ = [
     "SurprisalSpec",
     "TaskSpec",
     "TopicsCorpus",
+    "TrainingJob",
     "WheelFallback",
     "WholeLayers",
     "WindowsSpec",
     "load_job",
+    "load_training",
     "model_option",
     "validate_job",
 ]

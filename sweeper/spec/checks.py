@@ -41,7 +41,7 @@ def contradictions(
 def _reserved(condition: Conditions, suite: Mapping[str, TaskSpec]) -> Iterator[str]:
     """Names of a checkpoint's cells beside those of its tasks and conditions."""
     for group, names in (("condition", condition), ("suite", suite)):
-        for name in ("census", "profile"):
+        for name in ("census", "profile", "drift"):
             if name in names:
                 yield f"{group}.{name}: the name {name} is taken; choose another"
 

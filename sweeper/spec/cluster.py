@@ -33,12 +33,25 @@ class ClusterSpec(Strict):
     cpus_per_worker: Count = 1
     """CPU cores, and compute threads, of one worker."""
     gpus_per_worker: Literal["auto"] | Gpus = "auto"
-    """GPUs of one worker; above 1 whole ones, and the model is spread over them. ``auto``: 1 where
-    this machine has a GPU, 0 elsewhere."""
+    """GPUs of one worker; above 1 whole ones, and the model is spread over them. ``auto``: 0 where
+    there are none on this machine or on the running cluster; else by memory. A model that one GPU
+    cannot hold gets as few as can, on the nodes where that takes the fewest; where all that fit on
+    one GPU leave room, workers share it."""
+    labels: Annotated[dict[str, str], Allowed("a mapping of labels to their values")] = Field(
+        default_factory=dict
+    )
+    """Only nodes of a running cluster with all these labels of Ray are used."""
     max_attempts: Count = 3
     """How often a cell is tried before it is recorded as failed."""
+    hang_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """Time without a sign of progress after which a worker is killed, and its unit tried again; ten
+    times longer while it loads a model, or computes but no layer. In process nobody watches."""
     unit_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Aim for the length of one unit of work; a kill loses at most the units in flight."""
+    cache_gb: Annotated[float, Field(gt=0)] | None = None
+    """Most disk space, in GB (10^9 bytes) on each machine, of the checkpoints that sweeper itself
+    has fetched from the hub: above it, those that were not used for longest are deleted, but none
+    that a worker uses or that the run still needs. None: nothing is deleted."""
 
     @model_validator(mode="after")
     def _one_worker_in_process(self) -> Self:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sweeper.spec.base import Allowed, Count, EntryName, Fraction, Index, Strict
+from sweeper.spec.base import Allowed, Count, EntryName, Fraction, Index, Strict, Text
 
 
 def without_repeats(entries: Sequence[Any]) -> Sequence[Any]:
@@ -66,6 +66,10 @@ class ByStatistic(Strict):
     """``top``: strictly above the (1 - fraction) quantile of the layer; ``bottom``: strictly below
     the fraction quantile."""
     layers: Layers = "all"
+    revision: Text | None = None
+    """``first``, ``last`` or the name of one of the model's revisions: the set is chosen by the
+    census there and is the same at all revisions, a cohort. So are its controls. Absent: chosen
+    anew at each revision."""
 
 
 class RandomSet(Strict):
@@ -78,6 +82,9 @@ class RandomSet(Strict):
     """Share of each layer, where no condition is matched."""
     layers: Layers = "all"
     """Only with ``fraction``; a matched set has the layers of the condition that it matches."""
+    revision: Text | None = None
+    """Only with ``fraction``: the set is drawn for that revision and is the same at all of them.
+    The control of a cohort is so anyway."""
 
     @model_validator(mode="after")
     def _either_match_or_fraction(self) -> Self:
@@ -87,6 +94,8 @@ class RandomSet(Strict):
             raise ValueError("neither match nor fraction is given; exactly one of them is needed")
         if self.match is not None and self.layers != "all":
             raise ValueError("layers is given beside match; it is allowed only with fraction")
+        if self.match is not None and self.revision is not None:
+            raise ValueError("revision is given beside match; it is allowed only with fraction")
         return self
 
 

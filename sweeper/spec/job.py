@@ -11,6 +11,7 @@ from sweeper.spec.cluster import ClusterSpec
 from sweeper.spec.condition import ConditionSpec
 from sweeper.spec.contrast import ContrastSpec, contrast_contradictions
 from sweeper.spec.corpus import CensusSpec, CorpusSpec
+from sweeper.spec.drift import DriftSpec
 from sweeper.spec.model import ModelSpec
 from sweeper.spec.profile import ProfileSpec
 from sweeper.spec.task import TaskSpec
@@ -54,6 +55,8 @@ class JobSpec(Strict):
     """Needed by conditions that choose neurons by a statistic, and by profiles."""
     profiles: ProfileSpec | None = None
     """What single neurons of the census do; nothing is recorded when absent."""
+    drift: DriftSpec | None = None
+    """How far neurons turn between revisions of a model; not measured when absent."""
     suite: Entries[TaskSpec]
     condition: Entries[ConditionSpec]
     seeds: Count = 3
@@ -67,6 +70,18 @@ class JobSpec(Strict):
     def baseline(self) -> str:
         """Name of the condition that every effect is measured against."""
         return next(name for name, spec in self.condition.items() if spec.operation is None)
+
+    @property
+    def trusted(self) -> list[str]:
+        """Keys by which the job lets Python code run that others have written."""
+        models = [f"model.{name}.trust_remote_code" for name in self.model]
+        tasks = [f"suite.{name}.trust_task_code" for name in self.suite]
+        parts = (*self.model.values(), *self.suite.values())
+        return [
+            key
+            for key, part in zip((*models, *tasks), parts, strict=True)
+            if getattr(part, key.rpartition(".")[2], False)
+        ]
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:

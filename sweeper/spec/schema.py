@@ -80,6 +80,8 @@ def locate(root: type[BaseModel], loc: Loc) -> Place:
     """
     place = Place((), root, None)
     for step in loc:
+        if step == "[key]":  # of the key itself, not of what stands under it
+            break
         models = models_of(place.annotation)
         if len(models) > 1:
             if not any(map(kinds_of, models)):

@@ -169,6 +169,9 @@ class LmEvalSpec(Strict):
     data_column: Text | None = None
     """Column of ``data_files`` that names the dataset's configuration: each task of a group then
     reads the rows that hold its own ``dataset_name``."""
+    trust_task_code: bool = False
+    """Run the Python code that a local task file names: functions, and metrics that are scripts.
+    The harness's own tasks do not need it."""
 
     @model_validator(mode="after")
     def _column_of_files(self) -> Self:

@@ -57,7 +57,8 @@ class DriverClaim:
     Scope: it stops a second ``sweeper run`` of the same run that is started by mistake. It is
     no lock. Two drivers that claim within the same moment may both believe in their claim
     until the next ``beat``; clocks of machines that differ by more than 30 s defeat it; and
-    containers that share a host name but not their process numbers look dead to each other.
+    containers that share a host name but not their process numbers look dead to each other. On
+    object stores it is the same file, written without conditions, which not every server knows.
     Exactly-once does not depend on it: readers take each cell from one attempt, so two drivers
     waste work but double nothing.
     """
@@ -91,6 +92,11 @@ class DriverClaim:
         times = {"started_at": now, "beat_at": now, "token": secrets.token_hex(8)}
         self._write(_Claim.model_validate({**here, **(owner or {}), **times}))
         self._check()
+
+    def is_held(self) -> bool:
+        """Whether a driver that lives has the run, this one included."""
+        holder = self._read()
+        return holder is not None and holder.is_live()
 
     def beat(self) -> None:
         """Say that this driver is alive; to be called every few seconds.

@@ -8,16 +8,24 @@ import pyarrow.dataset as ds
 from sweeper.errors import UserError
 from sweeper.store.filesystem import Files, one_line
 from sweeper.store.index import Index
+from sweeper.store.object_stores import asked_again
 from sweeper.store.schemas import TABLES
 
 # A query sees the store alone: nothing is fetched, and no Python variable of ours is a table.
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
+    "enable_external_access": "false",
+    "lock_configuration": "true",
     "python_enable_replacements": "false",
     "TimeZone": "UTC",
 }
 
 
+_FILE = "_file"
+_WINNERS = pa.schema([("cell_key", pa.string()), ("attempt", pa.string()), (_FILE, pa.int32())])
+
+
+@asked_again
 def run_query(files: Files, index: Index, query: str) -> pd.DataFrame:
     """Answer a query over views of all tables.
 
@@ -25,12 +33,15 @@ def run_query(files: Files, index: Index, query: str) -> pd.DataFrame:
         UserError: the query is wrong, or a file is missing or damaged.
     """
     with duckdb.connect(config=_CONFIG) as connection:
-        pairs = list(index.winners.items())
-        winners = {"cell_key": [key for key, _ in pairs], "attempt": [name for _, name in pairs]}
-        schema = pa.schema([("cell_key", pa.string()), ("attempt", pa.string())])
-        connection.register("_winners", pa.table(winners, schema=schema))
+        numbers = _number(index)
+        winners = {
+            "cell_key": list(index.winners),
+            "attempt": list(index.winners.values()),
+            _FILE: [numbers[index.file_of(attempt)] for attempt in index.winners.values()],
+        }
+        connection.register("_winners", pa.table(winners, schema=_WINNERS))
         for name in TABLES:
-            _add_view(connection, files, index, name)
+            _add_view(connection, files, index, name, numbers)
         try:
             # By way of Arrow: DuckDB's own way to pandas warns of deprecated calls.
             answer = connection.sql(query)
@@ -42,17 +53,32 @@ def run_query(files: Files, index: Index, query: str) -> pd.DataFrame:
     return frame
 
 
-def _add_view(connection: duckdb.DuckDBPyConnection, files: Files, index: Index, name: str) -> None:
-    paths = [files.layout.data_file(name, attempt) for attempt in index.attempts(name, None)]
+def _number(index: Index) -> dict[str, int]:
+    """Files that rows of winners are read from, numbered."""
+    names = {index.file_of(attempt) for attempt in index.winners.values()}
+    return {name: number for number, name in enumerate(sorted(names))}
+
+
+def _add_view(
+    connection: duckdb.DuckDBPyConnection,
+    files: Files,
+    index: Index,
+    name: str,
+    numbers: dict[str, int],
+) -> None:
+    found = sorted({index.file_of(attempt) for attempt in index.attempts(name, None)})
+    paths = [files.layout.full(files.layout.data_file(name, file)) for file in found]
     # Not ds.dataset(), which passes over missing objects in silence.
     rows = ds.FileSystemDataset.from_paths(
-        [files.layout.full(path) for path in paths],
-        schema=TABLES[name],
+        paths,
+        schema=TABLES[name].append(pa.field(_FILE, pa.int32())),
         format=ds.ParquetFileFormat(),
         filesystem=files.filesystem,
+        partitions=[ds.field(_FILE) == pa.scalar(numbers[file], pa.int32()) for file in found],
     )
     connection.register(f"_{name}", rows)
-    # A file may hold cells that another attempt has won.
+    # A file may hold cells that another attempt has won, and two packs the same attempt.
     connection.execute(
-        f"CREATE VIEW {name} AS SELECT * FROM _{name} SEMI JOIN _winners USING (cell_key, attempt)"
+        f"CREATE VIEW {name} AS SELECT * EXCLUDE ({_FILE}) FROM _{name} "
+        f"SEMI JOIN _winners USING (cell_key, attempt, {_FILE})"
     )

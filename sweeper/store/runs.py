@@ -15,6 +15,7 @@ from sweeper.errors import UserError
 from sweeper.layout import Layout
 from sweeper.records import Checkpoint
 from sweeper.store.claims import DriverClaim
+from sweeper.store.dynamics import DYNAMICS
 from sweeper.store.filesystem import one_line
 from sweeper.store.parquet import read_table, write_table
 from sweeper.store.reader import Store
@@ -25,15 +26,15 @@ _CHECKPOINTS = TypeAdapter(tuple[Checkpoint, ...])
 
 def list_runs(store: Store) -> list[str]:
     """Names of the runs that have a job, sorted."""
-    names = store.files.names(Layout.runs)
-    return [name for name in names if store.files.exists(store.layout.job(name))]
+    parts = [path.split("/") for path in store.files.tree(Layout.runs)]
+    return sorted(run for run, *rest in parts if rest == [Layout.job_name])
 
 
 class RunFolder:
     """Reads and writes the files of one run, each atomically.
 
     Reading what does not exist raises a UserError that names the nearest run, or the part that
-    the run lacks. ``claim``, ``beat`` and ``release`` say who drives the run; see
+    the run lacks. ``claim``, ``beat``, ``release`` and ``is_driven`` say who drives the run; see
     ``claims.DriverClaim`` for what they promise.
 
     Raises:
@@ -47,6 +48,7 @@ class RunFolder:
         self._layout = store.layout
         driver = DriverClaim(store.files, run)
         self.claim, self.beat, self.release = driver.claim, driver.beat, driver.release
+        self.is_driven = driver.is_held
 
     def exists(self) -> bool:
         """Whether the run has a job."""
@@ -59,6 +61,13 @@ class RunFolder:
     def read_job(self) -> str:
         """The validated job (JSON)."""
         return self._read(self._layout.job(self.run), "job").decode()
+
+    def is_imported(self) -> bool:
+        """Whether the run holds imported results (``sweeper.ingest``) instead of a job's."""
+        try:
+            return bool(json.loads(self.read_job()).get("kind") == "import")
+        except (ValueError, AttributeError) as error:
+            raise self._damaged(self._layout.job(self.run), one_line(error)) from error
 
     def write_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Keep what the job's models and revisions were resolved to."""
@@ -130,22 +139,46 @@ class RunFolder:
         contrasts: pd.DataFrame = table.to_pandas()
         return contrasts
 
+    def write_dynamics(self, name: str, rows: pd.DataFrame) -> None:
+        """Keep a result over training; ValueError if the columns are not those of ``DYNAMICS``."""
+        table = conform(name, pa.Table.from_pandas(rows, preserve_index=False), DYNAMICS[name])
+        write_table(self._files, self._layout.dynamics(self.run, name), table)
+
+    def read_dynamics(self, name: str) -> pd.DataFrame:
+        """A result over training: ``trajectories``, ``cohorts`` or ``correlations``."""
+        table = self._read_table(self._layout.dynamics(self.run, name), DYNAMICS[name], name)
+        rows: pd.DataFrame = table.to_pandas()
+        return rows
+
     def report_folder(self) -> Path:
         """Local folder for tables and figures, made if it is not there.
 
         Raises:
-            UserError: the store is an object store, or the folder cannot be made.
+            UserError: the store is an object store (see ``keep_report``), or the folder cannot be
+                made.
         """
         if not self._files.is_local:
             raise UserError(
                 f"report: the store {self._store.uri!r} is no local folder; give an output folder"
             )
-        folder = Path(self._layout.full(self._layout.report(self.run)))
+        # With a name behind it, since the folder itself may be a link.
+        folder = Path(self._files.place(f"{self._layout.report(self.run)}/report.html")).parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"report: cannot make {folder}: {one_line(error)}") from error
         return folder
+
+    def keep_report(self, folder: Path) -> str:
+        """Put a folder's files into the run's folder of tables and figures; the address of that.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        target = self._layout.report(self.run)
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            self._files.write(f"{target}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+        return self._files.address(target)
 
     def _read(self, path: str, part: str) -> bytes:
         content = self._files.read(path)

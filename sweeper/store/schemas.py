@@ -32,12 +32,12 @@ ITEMS = pa.schema(
         pa.field("logprob_bad", pa.float64()),
         pa.field("margin", pa.float64()),
         pa.field("correct", pa.bool_()),
-        _required("num_tokens", pa.int32()),
+        pa.field("num_tokens", pa.int32()),
         pa.field("num_tokens_bad", pa.int32()),
     ]
 )
 """One row per item and cell; log-probabilities in nats, nulls where a window has no bad side and
-where only margins were scored."""
+where only margins were scored. ``num_tokens`` is null in imported rows, whose logs do not tell."""
 
 TOKENS = pa.schema(
     [
@@ -194,6 +194,19 @@ NEURON_TOKENS = pa.schema(
 standard deviation (population) of the pre-activation over its ``count`` occurrences. Kept are the
 ids at both ends of the neuron's range (``neurons.profile``)."""
 
+DRIFT = pa.schema(
+    [
+        *_strings("cell_key", "attempt"),
+        *(_required(name, pa.int32()) for name in ("layer", "neuron")),
+        *_floats("dissimilarity", "relative"),
+        *_strings("previous"),
+    ]
+)
+"""How far neurons have turned since an earlier revision, called ``previous``: one row per neuron.
+
+``dissimilarity`` is 1 - cosine of the neuron's two rows of pre-activation weights, ``relative``
+that over the layer's mean (``neurons.drift``)."""
+
 TEXTS = pa.schema(
     [
         *_strings("cell_key", "attempt"),
@@ -240,6 +253,7 @@ TABLES = {
     "balance": BALANCE,
     "neuron_pairs": NEURON_PAIRS,
     "neuron_tokens": NEURON_TOKENS,
+    "drift": DRIFT,
     "texts": TEXTS,
     "cells": CELLS,
 }
@@ -277,16 +291,19 @@ _ARROW = {
 }
 
 
-def _of_record(record: type["DataclassInstance"]) -> pa.Schema:
-    """Nullable throughout: the way from pandas to Arrow turns NaN ("too little data") into null."""
+def schema_of(record: type["DataclassInstance"]) -> pa.Schema:
+    """The columns of a table of records.
+
+    Nullable throughout: the way from pandas to Arrow turns NaN ("too little data") into null.
+    """
     hints = get_type_hints(record)
     return pa.schema([pa.field(field.name, _ARROW[hints[field.name]]) for field in fields(record)])
 
 
-ESTIMATES = _of_record(Estimate)
+ESTIMATES = schema_of(Estimate)
 """One row per estimate: the fields of ``records.Estimate``."""
 
-CONTRASTS = _of_record(ContrastEstimate)
+CONTRASTS = schema_of(ContrastEstimate)
 """One row per part of a contrast: the fields of ``records.ContrastEstimate``."""
 
 

@@ -3,6 +3,7 @@
 import argparse
 import datetime as dt
 import tempfile
+from functools import cache, partial
 from pathlib import Path
 
 import datasets
@@ -21,9 +22,14 @@ def main() -> None:
     print(f"{options.model} on {facts['device']}, {facts['threads']} threads, float32")
     print(results.heading(), flush=True)
     with tempfile.TemporaryDirectory() as aside:
-        opened = bench.open_bench(options.model, options.data, Path(aside), sizes, options.repeats)
+        opened = cache(
+            partial(
+                bench.open_bench,
+                *(options.model, options.data, Path(aside), sizes, options.repeats),
+            )
+        )
         for name in options.only:
-            finding = measure(opened, name)
+            finding = measure(opened, sizes, options.repeats, name)
             print("\n".join(finding.lines()), flush=True)
             if options.output is not None:
                 now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

@@ -22,6 +22,7 @@ from benchmarks.bench import QUICK, Bench, open_bench
 from benchmarks.conditions import BASELINE, random_clamp
 from benchmarks.items import Items, Sums
 from benchmarks.sides import harness, obvious_loop, relaunch
+from benchmarks.sides.batches import in_file_order
 from sweeper.records import Condition
 
 PAIRS = [
@@ -63,14 +64,15 @@ def _sides(bench: Bench, task: Path) -> dict[str, Side]:
         "harness": partial(harness.score, lm, bench.model),
         "relaunch": relaunched,
     }
+    few = partial(in_file_order, size=4)
     if find_spec("nnsight"):
         from benchmarks.sides.nnsight_side import NnsightSide
 
-        sides["nnsight"] = partial(NnsightSide(bench.another_model()).score, batch_size=4)
+        sides["nnsight"] = partial(NnsightSide(bench.another_model()).score, batched=few)
     if find_spec("pyvene"):
         from benchmarks.sides.pyvene_side import PyveneSide
 
-        sides["pyvene"] = partial(PyveneSide(bench.another_model()).score, batch_size=4)
+        sides["pyvene"] = partial(PyveneSide(bench.another_model()).score, batched=few)
     return sides
 
 

@@ -40,6 +40,9 @@ class Sizes:
     census_neurons: int | None = 3072
     """Neurons that scipy is timed on, evenly spaced, its time for all being inferred; None for
     all."""
+    aggregate_conditions: int = 1000
+    aggregate_items: int = 1000
+    """Items of each of the 67 clusters."""
 
 
 FULL = Sizes(
@@ -61,6 +64,8 @@ QUICK = Sizes(
     relaunched_conditions=1,
     census_tokens=2048,
     census_neurons=64,
+    aggregate_conditions=40,
+    aggregate_items=20,
 )
 
 

@@ -17,6 +17,9 @@ from benchmarks.timing import Timed, in_turn, ratios
 from sweeper.records import Condition
 from sweeper.score.engine import Work
 
+MOST_DIFFERENCE = 0.05
+"""Nats; rounding over the tokens of a text is an order of magnitude less."""
+
 ENGINE = "engine"
 WHOLE = "engine, whole sentences"
 
@@ -87,6 +90,7 @@ def compare(bench: Bench, what: Comparison, name: str, goal: float) -> Finding:
         sides=timed,
         details=details,
         notes=notes,
+        agree=max(differences.values()) <= MOST_DIFFERENCE,
     )
 
 

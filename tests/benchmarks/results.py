@@ -30,6 +30,8 @@ class Finding:
     """Counts, differences and whatever else is worth keeping."""
     notes: Sequence[str] = ()
     """Lines of information under the row."""
+    agree: bool = True
+    """Whether all sides have said the same; fast and different reaches no goal."""
 
     @property
     def ratio(self) -> float | None:
@@ -41,13 +43,15 @@ class Finding:
         """Whether the goal is reached; None if nothing was measured."""
         if self.ratio is None:
             return None
+        if not self.agree:
+            return False
         return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
 
     def lines(self) -> list[str]:
         """Name, ratio, goal, spread and verdict; then the information."""
         if self.ratio is None:
             return [f"{self.name:<{NAME_WIDTH}}  skipped: {self.skipped}"]
-        verdict = "met" if self.met else "MISSED"
+        verdict = "met" if self.met else "MISSED" if self.agree else "THE SIDES DISAGREE"
         bound = "<=" if self.at_most else ">="
         numbers = f"{self.ratio:7.3f}  {bound} {self.goal:6.3f}  {spread(self.ratios):6.3f}"
         return [
@@ -64,6 +68,7 @@ class Finding:
             "ratio": self.ratio,
             "spread": spread(self.ratios) if self.ratios else None,
             "met": self.met,
+            "agree": self.agree,
             "skipped": self.skipped,
             "ratios": list(self.ratios),
             "seconds": {name: timed.seconds for name, timed in self.sides.items()},

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 
-from benchmarks import census_rows, engine_rows
+from benchmarks import aggregate_rows, census_rows, engine_rows, schedule_rows
 from benchmarks import items as data
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, Sizes
 from benchmarks.compare import Comparison, compare
 from benchmarks.conditions import control_sweep, layer_sweep
 from benchmarks.items import Items, SkippedError, Sums
@@ -29,11 +29,29 @@ class Row:
     at_most: bool = False
 
 
-def measure(bench: Bench, name: str) -> Finding:
-    """Measure a row, or say why it cannot be measured here."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFreeRow:
+    """A line of the table that no model is needed for."""
+
+    goal: float
+    measure: Callable[[Sizes, int, str, float], Finding]
+    at_most: bool = False
+
+
+def measure(opened: Callable[[], Bench], sizes: Sizes, repeats: int, name: str) -> Finding:
+    """Measure a row, or say why it cannot be measured here.
+
+    Args:
+        opened: gives the loaded model.
+        sizes: how much to measure.
+        repeats: turns of each side.
+        name: of the row.
+    """
     row = ROWS[name]
     try:
-        return row.measure(bench, name, row.goal)
+        if isinstance(row, ModelFreeRow):
+            return row.measure(sizes, repeats, name, row.goal)
+        return row.measure(opened(), name, row.goal)
     except SkippedError as reason:
         return Finding(name=name, goal=row.goal, at_most=row.at_most, skipped=str(reason))
 
@@ -151,7 +169,7 @@ def _compared(build: Callable[[Bench], Comparison]) -> Callable[[Bench, str, flo
     return lambda bench, name, goal: compare(bench, build(bench), name, goal)
 
 
-ROWS: Mapping[str, Row] = {
+ROWS: Mapping[str, Row | ModelFreeRow] = {
     "blimp_loop": Row(goal=4.5, measure=_compared(_blimp_loop)),
     "blimp_harness": Row(goal=2, measure=_compared(_blimp_harness)),
     "tse_loop": Row(goal=15, measure=_compared(_tse_loop)),
@@ -163,5 +181,10 @@ ROWS: Mapping[str, Row] = {
     "share_of_matmul": Row(goal=0.75, measure=engine_rows.share_of_matmul),
     "census_wd": Row(goal=20, measure=census_rows.census_wd),
     "empty_clamp": Row(goal=1.03, measure=engine_rows.empty_clamp, at_most=True),
+    "aggregate_scale": ModelFreeRow(goal=10, measure=aggregate_rows.aggregate_scale),
+    "schedule_makespan": ModelFreeRow(
+        goal=1.1, measure=schedule_rows.schedule_makespan, at_most=True
+    ),
+    "schedule_cost": ModelFreeRow(goal=1, measure=schedule_rows.schedule_cost, at_most=True),
 }
 """In the order in which they run; RESULTS.md says what each of them is."""

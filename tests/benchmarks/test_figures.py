@@ -66,3 +66,9 @@ def test_a_row_is_judged_by_its_median():
     assert (row.ratio, row.met) == (6.0, True)
     assert row.lines()[0].split() == ["row", "6.000", ">=", "6.000", "2.500", "met"]
     assert Finding(name="row", goal=5.9, ratios=found, at_most=True).met is False
+
+
+def test_sides_that_disagree_reach_nothing():
+    row = Finding(name="row", goal=1.0, ratios=[5.0], agree=False)
+    assert row.met is False
+    assert row.lines()[0].endswith("THE SIDES DISAGREE")

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rows import ROWS, ModelFreeRow
+
 TESTS = Path(__file__).resolve().parents[1]
 LIBRARIES = ("nnsight", "pyvene")
+MODEL_FREE = [name for name, row in ROWS.items() if isinstance(row, ModelFreeRow)]
 
 
 def run(*arguments: object) -> str:
@@ -58,8 +61,10 @@ def test_rows_without_data_are_reported_not_left_out(tiny_folder, tmp_path):
     model = ("--quick", "--model", tiny_folder("llama"))
     printed = run("benchmarks", *model, "--data", tmp_path, "--output", output)
     records = {record["name"]: record for record in json.loads(output.read_text())}
-    assert len(records) == 12
+    assert len(records) == len(ROWS) + 1
     assert records.pop("other") == {"name": "other"}
+    for name in MODEL_FREE:
+        assert records.pop(name)["skipped"] is None
     for name, record in records.items():
         missing = [side for side in LIBRARIES if side in name and find_spec(side) is None]
         reason = f"{missing[0]} is not installed" if missing else "no "

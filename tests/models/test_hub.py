@@ -1,17 +1,12 @@
-import hashlib
 import json
-import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
-from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
+from hub_server import Repository, hub_environment, serve
 from safetensors.torch import load_file
 
 from sweeper.models.loading import load
@@ -39,83 +34,6 @@ print(json.dumps({"answers": answers, "torch": "torch" in sys.modules}))
 """
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The part of the hub's HTTP interface that resolving and downloading a model uses."""
-
-    revisions: ClassVar = {"main": MAIN, "step1": STEP, MAIN: MAIN, STEP: STEP}
-    commits: ClassVar[dict[str, dict[str, bytes]]] = {}
-
-    def do_GET(self):
-        self._answer(body=True)
-
-    def do_HEAD(self):
-        self._answer(body=False)
-
-    def _answer(self, *, body: bool) -> None:
-        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
-        if "down" in parts:
-            self._send(503, b"", body=body)
-        elif "closed" in parts:
-            self._closed(parts, body=body)
-        elif "tiny" not in parts:
-            self._send(404, b"", body=body, error="RepoNotFound")
-        elif parts[0] == "api":
-            self._api(*parts[-2:], body=body)
-        else:
-            self._file(parts[-2], parts[-1], body=body)
-
-    def _closed(self, parts: list[str], *, body: bool) -> None:
-        """A gated repository shows its page to everybody, but no file."""
-        if parts[0] == "api":
-            self._json({"id": "org/closed", "sha": GATED, "siblings": []}, body=body)
-        else:
-            self._send(403, b"", body=body, error="GatedRepo")
-
-    def _api(self, kind: str, revision: str, *, body: bool) -> None:
-        commit = self.revisions.get(revision)
-        if commit is None:
-            self._send(404, b"", body=body, error="RevisionNotFound")
-        elif kind == "revision":
-            self._json({"id": "org/tiny", "sha": commit, "siblings": []}, body=body)
-        else:
-            files = self.commits[commit].items()
-            listing = [
-                {"type": "file", "path": name, "size": len(content), "oid": _oid(content)}
-                for name, content in files
-            ]
-            self._json(listing, body=body)
-
-    def _file(self, commit: str, name: str, *, body: bool) -> None:
-        content = self.commits[commit].get(name)
-        if content is None:
-            self._send(404, b"", body=body, error="EntryNotFound")
-        else:
-            facts = {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": commit}
-            self._send(200, content, body=body, **facts)
-
-    def _json(self, content: object, *, body: bool) -> None:
-        text = json.dumps(content).encode()
-        self._send(200, text, body=body, **{"Content-Type": "application/json"})
-
-    def _send(self, status: int, content: bytes, *, body: bool, error: str = "", **headers: str):
-        self.send_response(status)
-        if error:
-            self.send_header("X-Error-Code", error)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-def _oid(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()
-
-
 @pytest.fixture(scope="module")
 def endpoint(tiny_folder, tmp_path_factory) -> Iterator[str]:
     """A hub with ``org/tiny``: safetensors on main, pickled weights alone at step1."""
@@ -125,34 +43,22 @@ def endpoint(tiny_folder, tmp_path_factory) -> Iterator[str]:
     torch.save(load_file(folder / "model.safetensors"), pickled)
     step = {name: content for name, content in main.items() if name != "model.safetensors"}
     extra = {"consolidated.safetensors": b"not wanted", "pytorch_model.bin": b"not wanted"}
-    Hub.commits = {
+    commits = {
         MAIN: {**main, **extra},
         STEP: {**step, "pytorch_model.bin": pickled.read_bytes()},
     }
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    tiny = Repository(branches={"main": MAIN, "step1": STEP}, commits=commits)
+    closed = Repository(branches={"main": GATED}, commits={GATED: {}}, is_gated=True)
+    with serve({"org/tiny": tiny, "org/closed": closed}) as served:
+        yield served.endpoint
 
 
 def ask(home: Path, endpoint: str, *models: tuple[str, str], offline: bool = False) -> list[dict]:
     """Resolve in a process of its own, since the hub's address is read when it is imported."""
-    proxies = ("http_proxy", "https_proxy", "all_proxy")
-    kept = {name: value for name, value in os.environ.items() if name.lower() not in proxies}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(models)],
         cwd=Path(__file__).resolve().parents[2],
-        env={
-            **kept,
-            "HF_ENDPOINT": endpoint,
-            "HF_HOME": str(home),
-            "HF_HUB_CACHE": str(home / "hub"),
-            "HF_HUB_OFFLINE": "1" if offline else "0",
-            "HF_HUB_DISABLE_XET": "1",
-        },
+        env=hub_environment(endpoint, home, offline=offline),
         capture_output=True,
         text=True,
         check=False,

@@ -238,6 +238,16 @@ def test_forecast_knows_both_limits_of_a_unit(seconds, units):
     assert row.units == units
 
 
+def test_a_checkpoint_s_units_are_many_enough_for_the_workers_that_it_keeps_busy():
+    work = [Work(cells=8, done=0, cost=10.0)]
+    counts = {
+        part: forecast(job(), checkpoint(), work, rate=10.0, workers=4, part=part).units
+        for part in (1.0, 0.3, 0.01)
+    }
+    # 80 positions: 5, 10 or 20 of them a unit at most, for four workers, two or one.
+    assert counts == {1.0: 8, 0.3: 8, 0.01: 4}
+
+
 def test_the_guess_grows_with_the_machine_and_shrinks_with_the_model():
     small, large = checkpoint(), checkpoint(num_neurons=64)
     assert guessed_rate(small, 2, 0) == 2 * guessed_rate(small, 1, 0)

@@ -10,7 +10,7 @@ from sweeper.spec.corpus import CensusSpec
 from sweeper.spec.profile import ProfileSpec
 
 TASK = {"kind": "minimal_pairs", "data": "sha256:1", "reduce": "sum"}
-NAMES_ONLY = {"model", "revision", "location", "commit", "origin", "device"}
+NAMES_ONLY = {"model", "revision", "location", "commit", "origin", "device", "step"}
 """What may differ between checkpoints that compute the same numbers."""
 
 

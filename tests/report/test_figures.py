@@ -178,7 +178,7 @@ def test_figures_of_a_report_and_their_cap(data: ReportData) -> None:
     )  # fmt: skip
     figures = all_figures(replace(data, estimates=many))
     assert len([figure for figure in figures if figure.name.startswith("phen")]) == MAX_CHECKPOINTS
-    assert "first 6 of 9 checkpoints are drawn" in figures[0].caption
+    assert "6 of 9 checkpoints are drawn" in figures[0].caption
 
 
 def test_no_figures_without_data(empty: ReportData) -> None:

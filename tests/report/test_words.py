@@ -37,6 +37,15 @@ def test_conditions_in_words() -> None:
     assert text["named"] == f"{zero}: 2 named neurons, layers 0"
 
 
+def test_profiles() -> None:
+    spec = {"statistic": "wd", "neurons": 8, "windows": 16, "pairs": 2000}
+    sentence = words.profiles({"profiles": spec, "census": {"length": 128}})
+    assert sentence is not None
+    assert sentence.startswith("the 8 neurons with the largest Wasserstein distance")
+    assert "16 windows of 128 tokens" in sentence
+    assert words.profiles({"census": {"length": 128}}) is None
+
+
 def test_no_census() -> None:
     assert words.census({"census": None}) is None
 

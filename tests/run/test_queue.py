@@ -49,14 +49,24 @@ def test_a_worker_keeps_its_model():
     assert queue.take("w").checkpoint.model != model
 
 
-def test_idle_workers_take_the_model_with_most_work_per_worker():
+def test_the_longest_unit_of_a_model_comes_first_and_second_tries_last():
+    queue = UnitQueue(3)
+    queue.add([of_model("m", f"u{cost}", cost=cost, cells=2) for cost in (10, 30, 20)])
+    queue.finish("w", answer(queue.take("w"), ("u30-0",)))
+    rest = []
+    while (found := queue.take("w")) is not None:
+        rest.append((found.id, found.cost))
+        queue.finish("w", answer(found))
+    assert rest == [("u20", 20), ("u10", 10), ("u30-0", 15)]
+
+
+def test_idle_workers_take_what_nobody_has_and_then_the_model_with_most_work_per_worker():
     queue = UnitQueue(3)
     queue.add([of_model("big", f"b{i}", cost=100) for i in range(4)], rate=1.0)
     queue.add([of_model("small", f"s{i}", cost=50) for i in range(3)], rate=1.0)
     taken = [queue.take(f"w{i}").checkpoint.model for i in range(3)]
-    # big 400; then big 300 / 2 = 150 against small 150 / 1: a tie; then the other one.
-    assert taken[0] == "big"
-    assert sorted(taken[1:]) == ["big", "small"]
+    # Nobody has the small one; then 300 s of the big one wait for one worker, 100 s of the small.
+    assert taken == ["big", "small", "big"]
 
 
 def test_loading_a_model_that_others_will_have_finished_is_not_worth_it():
@@ -94,12 +104,12 @@ def test_a_failed_cell_is_tried_alone_and_given_up_at_the_cap():
 def test_shared_work_makes_no_worker_faster(saved):
     queue = UnitQueue(3)
     first = replace(of_model("m", "m0", cost=400), saved=saved)
-    queue.add([first, of_model("m", "m1"), of_model("m", "m2", cost=120)], rate=10.0)
+    queue.add([first, of_model("m", "m1", cost=130), of_model("m", "m2", cost=120)], rate=10.0)
     queue.take("w")
     queue.finish("w", answer(first, seconds=400 * (1 - saved) / 10))
     queue.take("w")
     # Still 10 positions per second: 12 s are left, more than the 10 s of loading.
-    assert queue.take("v").id == "m2"
+    assert queue.take("v").checkpoint == first.checkpoint
 
 
 def test_a_cell_that_is_tried_alone_shares_nothing():
@@ -161,6 +171,128 @@ def test_failing_cells_never_give_up_the_rest_of_their_model():
     assert done == ["u49-0"]
     assert {item.attempts for item in given_up} == {2}
     assert len(given_up) == 49
+
+
+def test_a_worker_gets_only_models_that_it_has_room_for():
+    queue = UnitQueue(3)
+    queue.admit("small", frozenset({"s"}))
+    queue.admit("large", None)
+    queue.add([of_model("s", f"s{i}", cost=500) for i in range(3)], rate=1.0)
+    queue.add([of_model("l", f"l{i}", cost=100) for i in range(2)], rate=1.0)
+    # Less of it waits, but nobody else can do it.
+    assert queue.take("large").id == "l0"
+    assert queue.take("small").id == "s0"
+    queue.finish("large", answer(queue.running["large"]))
+    assert queue.take("large").id == "l1"
+    queue.finish("large", answer(queue.running["large"]))
+    # With nothing else left, it helps.
+    assert queue.take("large").cells == ()
+    queue.finish("large", answer(queue.running["large"], load=1.0))
+    assert queue.take("large").id == "s1"
+    queue.lose("large", "Died", "", charged=True)
+    queue.finish("small", answer(queue.running["small"]))
+    assert [queue.take("small").id, queue.empty] == ["s2", False]
+    queue.finish("small", answer(queue.running["small"]))
+    queue.add([of_model("l", "l3")])
+    assert queue.take("small").id == "s1-0"
+    queue.finish("small", answer(queue.running["small"]))
+    assert queue.take("small") is None
+    assert not queue.empty
+
+
+def test_whoever_helps_loads_first_and_is_given_what_is_left_then():
+    queue = UnitQueue(3)
+    queue.add([of_model("m", f"u{i}", cost=100 - i) for i in range(4)], rate=1.0)
+    assert queue.take("w").id == "u0"
+    load = queue.take("v")
+    assert (load.cells, load.checkpoint) == ((), checkpoint(model="m"))
+    queue.finish("w", answer(queue.running["w"], seconds=100.0))
+    assert queue.take("w").id == "u1"
+    # It has died while it loaded, and so has the next one: no cell has to do with that.
+    assert queue.lose("v", "Died", "", charged=True) == []
+    assert queue.take("v").cells == ()
+    assert queue.lose("v", "Died", "", charged=False) == []
+    assert queue.take("v").cells == ()
+    assert queue.finish("v", replace(answer(queue.running["v"]), loaded=False)) == []
+    assert queue.take("v").id == "u2"
+    queue.finish("v", answer(queue.running["v"], seconds=98.0, load=60.0))
+    assert queue.take("v").id == "u3"
+    for worker in "vw":
+        queue.finish(worker, answer(queue.running[worker]))
+    assert queue.empty
+
+
+def test_a_model_that_loads_for_nothing_keeps_nobody_waiting():
+    queue = UnitQueue(3)
+    queue.add([of_model("m", f"u{i}", cost=100) for i in range(2)], rate=1.0)
+    queue.take("w")
+    assert queue.take("v").cells == ()
+    for _ in range(2):
+        assert not queue.empty
+        queue.finish("w", answer(queue.running["w"], seconds=100.0))
+        queue.take("w")
+    assert "v" in queue.running
+    assert queue.empty
+
+
+def test_the_last_units_are_divided_among_the_workers_that_hold_their_model():
+    queue = UnitQueue(3)
+    queue.add([of_model("m", f"u{i}", cost=24, cells=8) for i in range(4)], rate=1.0)
+    assert len(queue.take("w").cells) == 8
+    for worker in "xy":
+        assert queue.take(worker).cells == ()
+        queue.finish(worker, answer(queue.running[worker], load=1.0))
+    # Three units wait for three workers that have the model, then two, and their parts.
+    sizes, done = [], [cell.key for cell in queue.running["w"].cells]
+    queue.finish("w", answer(queue.running["w"], seconds=24.0))
+    while not queue.empty:
+        for worker in "xyw":
+            if (found := queue.take(worker)) is not None:
+                assert {cell.key for cell in found.cells}.isdisjoint(done)
+                done += [cell.key for cell in found.cells]
+                sizes.append(len(found.cells))
+        for worker, found in dict(queue.running).items():
+            queue.finish(worker, answer(found, seconds=found.cost))
+    assert sizes[:3] == [8, 4, 4]
+    assert sorted(done) == sorted(f"u{i}-{j}" for i in range(4) for j in range(8))
+    # What takes less than ten seconds is not divided: two cells take six.
+    assert min(sizes) == 2
+
+
+def test_what_is_told_to_come_next_stays_with_the_worker():
+    queue = UnitQueue(3)
+    queue.add([of_model("a", f"a{i}", cost=100) for i in range(3)], rate=1.0)
+    queue.add([of_model("b", "b0", cost=8), of_model("c", "c0", cost=5)], rate=1.0)
+    assert queue.take("w").id == "a0"
+    assert queue.upcoming("w") is None  # 200 s of its own model wait
+    for _ in range(2):
+        queue.finish("w", answer(queue.running["w"], seconds=100.0))
+        queue.take("w")
+    assert queue.upcoming("w").model == "b"
+    assert queue.upcoming("w").model == "b"
+    assert queue.take("v").id == "c0"
+    assert queue.upcoming("v") is None
+    queue.lose("w", "Died", "", charged=False)
+    assert queue.upcoming("v").model == "a"
+    queue.finish("v", answer(queue.running["v"], seconds=10.0))
+    assert queue.take("v").id == "a2"
+    assert queue.take("w").id == "b0"
+
+
+def test_what_is_known_of_cells_and_commits_follows_the_units():
+    queue = UnitQueue(2)
+    queue.add([of_model("m", "u", cells=2), of_model("n", "v", cost=5)])
+    assert {"u-0", "u-1", "v-0"} == {key for key in ("u-0", "u-1", "v-0", "x") if key in queue}
+    assert queue.commits == {"abc"}
+    first = queue.take("w")
+    assert (first.id, "u-0" in queue) == ("u", True)
+    queue.finish("w", answer(first, ("u-1",)))
+    assert ("u-0" in queue, "u-1" in queue) == (False, True)
+    alone = queue.take("w")
+    assert len(queue.finish("w", answer(alone, ("u-1",)))) == 1
+    assert "u-1" not in queue
+    queue.finish("w", answer(queue.take("w")))
+    assert ("v-0" in queue, queue.commits, queue.empty) == (False, frozenset(), True)
 
 
 def test_random_histories_lose_and_double_nothing():

@@ -8,6 +8,7 @@ from rich.console import Console
 
 import sweeper
 from sweeper.errors import UserError
+from sweeper.run.placement import Asked
 from sweeper.run.ray_executor import RayExecutor
 
 
@@ -32,7 +33,7 @@ def test_two_workers_say_what_one_process_says(story_job):
     [
         (
             {"workers": 3, "gpus_per_worker": 1},
-            r"^cluster: 3 workers with 1 CPUs and 1 GPUs each do not fit on the nodes: .* 0 GPUs$",
+            r"^cluster: 3 workers with 1 CPUs and 1 GPUs each do not fit on .*, 0 GPUs\): lacks 1 ",
         ),
         ({"address": "127.0.0.1:1"}, r"^cluster\.address = '127\.0\.0\.1:1': "),
     ],
@@ -50,7 +51,11 @@ def test_a_worker_that_cannot_write_is_reported_with_its_reason(story_job, tmp_p
     job = story_job()
     sweeper.run_job(job, quiet())
     executor = RayExecutor(
-        str(tmp_path / "no-store"), "r", address="local", workers=1, cpus=1, gpus=0.0
+        str(tmp_path / "no-store"),
+        "r",
+        address="local",
+        asked=Asked(workers=1),
+        hang_seconds=600.0,
     )
     try:
         with pytest.raises(UserError, match="no-store"):

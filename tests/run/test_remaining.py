@@ -9,14 +9,14 @@ from sweeper.run.speed import Speeds
 def speeds(tmp_path):
     known = Speeds(1, 0, tmp_path / "speeds.json")
     known.set(checkpoint(), 10.0)
-    known.set(checkpoint(model="slow", fingerprint="hub:slow"), 1.0)
+    known.set(checkpoint(model="slow", num_layers=8), 1.0)
     return known
 
 
 def test_work_by_model_over_all_workers(speeds):
     remaining = Remaining(speeds)
     remaining.add(checkpoint(), 500.0)
-    remaining.add(checkpoint(model="slow", fingerprint="hub:slow"), 30.0)
+    remaining.add(checkpoint(model="slow", num_layers=8), 30.0)
     assert remaining.seconds({}, 1) == 50 + 30
     assert remaining.seconds({}, 4) == 20
     remaining.settle(checkpoint(), [cell("a", cost=100.0), cell("b", cost=200.0)])
@@ -38,7 +38,7 @@ def test_a_unit_in_flight_counts_for_what_it_has_probably_done(speeds, monkeypat
 def test_what_waits_shares_as_much_as_what_was_seen(speeds, monkeypatch):
     clock = iter([0.0, 2.0])
     monkeypatch.setattr("sweeper.run.remaining.time.monotonic", lambda: next(clock))
-    slow = checkpoint(model="slow", fingerprint="hub:slow")
+    slow = checkpoint(model="slow", num_layers=8)
     remaining = Remaining(speeds)
     remaining.add(checkpoint(), 500.0)
     remaining.add(slow, 30.0)

@@ -40,7 +40,10 @@ def test_a_guess_gives_way_to_what_is_measured_and_is_remembered(tmp_path):
     speeds.save()
     assert Speeds(1, 0, file).rate(checkpoint()) == speeds.rate(checkpoint())
     assert Speeds(2, 0, file).measured(checkpoint()) is None
-    assert Speeds(1, 0, file).measured(checkpoint(fingerprint="hub:other")) is None
+    for other in ({"num_layers": 5}, {"dtype": "bfloat16"}, {"model_type": "gpt2"}):
+        assert Speeds(1, 0, file).measured(checkpoint(**other)) is None
+    revision = checkpoint(revision="step2", fingerprint="hub:other")
+    assert Speeds(1, 0, file).measured(revision) == speeds.rate(checkpoint())
 
 
 def test_shared_work_makes_no_speed(tmp_path):

@@ -77,3 +77,6 @@ def test_a_container_s_limit_counts(tmp_path, monkeypatch):
     assert available_bytes() > 1000
     (tmp_path / "memory.max").write_text("51000\n")
     assert available_bytes() == 50000
+    # Files that were read, and that the system drops when somebody needs the memory.
+    (tmp_path / "memory.stat").write_text("anon 700\ninactive_file 200\nactive_file 100\n")
+    assert available_bytes() == 50200

@@ -77,7 +77,7 @@ MESSAGES = {
     ),
     "sedes=3": (
         "sedes: unknown key (value 3); allowed: name, store, model, corpus, census, profiles, "
-        "suite, condition, seeds, contrasts, statistics, cluster; did you mean seeds?"
+        "drift, suite, condition, seeds, contrasts, statistics, cluster; did you mean seeds?"
     ),
     "~suite.grammar.kind": (
         "suite.grammar.kind: missing; allowed is one of perplexity, surprisal, minimal_pairs, "

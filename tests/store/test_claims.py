@@ -47,11 +47,14 @@ def test_second_driver_is_refused_until_the_first_is_killed(store):
         folder.claim()
     assert "\n" not in str(caught.value)
     RunFolder(store, "r2").claim()
+    assert folder.is_driven()
     process.kill()
     # Killed but not waited for: a zombie drives nothing.
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         pass
+    assert not folder.is_driven()
     folder.claim()
+    assert folder.is_driven()
     end(process)
     folder.beat()
 

@@ -59,10 +59,10 @@ def _drawn_frames(paradigm: Paradigm) -> Iterator[Frame]:
     size = math.prod(len(slot) for slot in paradigm.slots)
     for draw in range(20 * PAIRS_PER_PARADIGM):
         digest = hashlib.sha256(f"{paradigm.uid} {draw}".encode()).digest()
-        yield paradigm.frame(*_filling(paradigm.slots, int.from_bytes(digest) % size))
+        yield paradigm.frame(*filling(paradigm.slots, int.from_bytes(digest) % size))
 
 
-def _filling(slots: Sequence[Sequence[Any]], index: int) -> list[Any]:
+def filling(slots: Sequence[Sequence[Any]], index: int) -> list[Any]:
     """The ``index``-th element of the product of the slots (mixed radix)."""
     words = []
     for slot in slots:

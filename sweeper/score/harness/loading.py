@@ -4,7 +4,7 @@ import copy
 import logging
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,12 +20,15 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from sweeper.errors import UserError
 from sweeper.score import tables
+from sweeper.score.harness.foreign_code import only_harness_code, sandbox_templates
 from sweeper.score.harness.sources import Files, Sources
 from sweeper.spec.task import LmEvalSpec
 from sweeper.spec.wording import hint, one_line
 
 FEWSHOT_SEED = 1234
 """The harness's own default, for the same examples in the prompts."""
+
+sandbox_templates()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,11 @@ def load(spec: LmEvalSpec, key: str | None = None) -> Loaded:
         key: the job's key of it, for messages; where it is not known they name the task itself.
 
     Raises:
-        UserError: no such task, no data for it, or a kind of task that cannot be run.
+        UserError: no such task, no data for it, a kind of task that cannot be run, or one that
+            brings code of its own which the job does not trust.
     """
     key = key or f"lm_eval task {spec.task!r}"
-    with quiet(), _seeded():
+    with quiet(), _seeded(), _guarded(spec, key):
         manager, called = _manager(spec, key)
         try:
             found = manager.load([called])
@@ -85,6 +89,12 @@ def load(spec: LmEvalSpec, key: str | None = None) -> Loaded:
             raise UserError(f"{key}.task: {spec.task!r} cannot be loaded ({said})") from error
     folder = Path(spec.task).parent if _is_file(spec) else None
     return Loaded(found["tasks"], found["groups"], folder)
+
+
+def _guarded(spec: LmEvalSpec, key: str) -> AbstractContextManager[None]:
+    if spec.trust_task_code:
+        return nullcontext()
+    return only_harness_code(key, spec.task if _is_file(spec) else None)
 
 
 def _manager(spec: LmEvalSpec, key: str) -> tuple[TaskManager, str]:

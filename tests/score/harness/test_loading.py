@@ -257,7 +257,7 @@ def test_the_fingerprint_covers_what_is_asked_and_how_it_is_judged(own, tmp_path
         os.utime(judge, (len(others), len(others)))
         file = own()
         file.write_text(file.read_text() + "process_results: !function judge.judge\n")
-        others.append(of(file))
+        others.append(of(file, trust_task_code=True))
     assert len({plain, *others}) == len(others) + 1
 
 
@@ -304,7 +304,7 @@ def test_the_fingerprint_covers_what_functions_import(own, tmp_path):
         helper.write_text(content)
         file = own()
         file.write_text(file.read_text() + "process_results: !function below.judge.judge\n")
-        return fingerprint(load(spec(file)))
+        return fingerprint(load(spec(file, trust_task_code=True)))
 
     (tmp_path / "below").mkdir()
     judge = "def judge(document, answers):\n    from helper import acc\n    return {'acc': acc}\n"

@@ -1,0 +1,1 @@
+"""Sweeps on a cluster from afar, through the Jobs interface of its head."""
