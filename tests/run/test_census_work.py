@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from records_factory import unit
+from tiny_models import load_folder
 
 from sweeper.neurons.census import STATISTICS
 from sweeper.plan.cells import census_cell
@@ -20,6 +21,12 @@ from sweeper.store import Store
 
 CENSUS = CensusSpec(corpus="text", length=32, overlap=0.0, windows=12, bins=128, pairs=50)
 BUDGET = TokenBudget(32)
+
+
+@pytest.fixture
+def tiny_model(tiny_folder):
+    """Loaded for each test: a worker loads its own, and both must be as the files have it."""
+    return lambda model_type: load_folder(model_type, tiny_folder(model_type))
 
 
 @pytest.fixture
