@@ -25,7 +25,8 @@ demo: setup
 	$(BIN)/sweeper run jobs/quickstart.yaml
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster"
+	$(BIN)/python -m pytest -m "cluster and not slow"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -17,6 +17,17 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+CLUSTERS = ("tests/faults/", "tests/service/", "tests/run/test_ray_", "tests/run/test_kills")
+"""Tests that start clusters of their own and watch their processes: not two of them at once."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark them, so that ``make test`` runs them apart from what two processes share out."""
+    for item in items:
+        if any(part in item.path.as_posix() for part in CLUSTERS):
+            item.add_marker("cluster")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder with the public data and the tiny real model; it lies beside the project."""
