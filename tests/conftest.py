@@ -22,10 +22,15 @@ CLUSTERS = ("tests/faults/", "tests/service/", "tests/run/test_ray_", "tests/run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them, so that ``make test`` runs them apart from what two processes share out."""
+    """Mark them, so that ``make test`` runs them apart from what two processes share out.
+
+    Faults of whole clusters take minutes: they are part of ``make slow``.
+    """
     for item in items:
         if any(part in item.path.as_posix() for part in CLUSTERS):
             item.add_marker("cluster")
+        if "tests/faults/" in item.path.as_posix():
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
