@@ -8,23 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweeper import cli
-
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Function from arguments to (exit code, standard output, standard error)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sweeper", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -1,28 +1,13 @@
 """The command line over imported results."""
 
 import re
-import sys
 
 import pytest
 import yaml
 from ingest_files import answers, new_file, samples_file, stderr_of
 
-from sweeper import cli, open_run
+from sweeper import open_run
 from sweeper.errors import UserError
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Function from arguments to (exit code, standard output, standard error)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sweeper", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -1,28 +1,12 @@
 """Whole sweeps with the store in an object store, on a real model."""
 
 import io
-import sys
 
 import pandas as pd
-import pytest
 from rich.console import Console
 
 import sweeper
-from sweeper import cli
 from sweeper.store import Store, compact
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Function from arguments to (exit code, standard output)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sweeper", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return stop.value.code or 0, capsys.readouterr().out
-
-    return run
 
 
 def test_a_sweep_its_resumption_and_all_that_can_be_asked(s3, story_job, call, tmp_path):
@@ -45,20 +29,20 @@ def test_a_sweep_its_resumption_and_all_that_can_be_asked(s3, story_job, call, t
     assert not again.table("items").duplicated(["cell_key", "item_id"]).any()
     pd.testing.assert_frame_equal(again.estimates(), here.estimates())
 
-    code, out = call("status", "story", "--store", uri)
+    code, out, _ = call("status", "story", "--store", uri)
     assert (code, "finished, 11 of 11 cells" in out) == (0, True)
     assert "11 of 11" in call("ls", "--store", uri)[1]
-    code, out = call("aggregate", "story", "--store", uri, "--csv", tmp_path / "e.csv")
+    code, out, _ = call("aggregate", "story", "--store", uri, "--csv", tmp_path / "e.csv")
     assert code == 0
     assert len(pd.read_csv(tmp_path / "e.csv")) == len(here.estimates())
-    code, out = call("compact", "--store", uri, "--grace", "0")
+    code, out, _ = call("compact", "--store", uri, "--grace", "0")
     assert code == 0
     assert "attempts in 1 new packs" in out
-    code, out = call("report", "story", "--store", uri)
+    code, out, _ = call("report", "story", "--store", uri)
     assert out.strip() == "s3://bucket/sweeps/one/runs/story/report/report.html"
     page = store.files.read("runs/story/report/report.html").to_pybytes().decode()
     assert page.startswith("<!doctype html>")
-    code, out = call("report", "story", "--store", uri, "--output", tmp_path / "page")
+    code, out, _ = call("report", "story", "--store", uri, "--output", tmp_path / "page")
     assert (tmp_path / "page" / "report.html").read_text().startswith("<!doctype html>")
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweeper import cli
-
 ROOT = Path(__file__).resolve().parents[2]
 
 CLUSTER = """
@@ -110,20 +108,6 @@ def trusted(cluster, monkeypatch) -> Cluster:
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(cluster.token))
     return cluster
-
-
-@pytest.fixture
-def call(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Function from arguments of the command line to (exit code, output, errors)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sweeper", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import itertools
 import json
 import math
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,6 @@ import torch
 from tiny_training import STEPS, TINY, contents, run, tiny_job
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sweeper import cli
 from sweeper.errors import UserError
 from sweeper.models import resolve
 from sweeper.spec import ModelSpec
@@ -215,17 +214,9 @@ def job_file(folder: Path, output: Path) -> Path:
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Function from arguments to (exit code, standard output, standard error)."""
-
-    def train(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sweeper", "train", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return train
+def call(call):
+    """Function from arguments of ``sweeper train`` to (exit code, output, errors)."""
+    return partial(call, "train")
 
 
 def test_the_command_says_where_the_checkpoints_are(call, tmp_path):
