@@ -47,6 +47,8 @@ class Family:
     width_multiple: int | None = None
     """MLP units per hidden unit where ``width_key`` is absent or null."""
     context_key: str = "max_position_embeddings"
+    activation_key: str = "hidden_act"
+    """Configuration key of the name of the activation function."""
     soft_cap_key: str | None = None
     """Configuration key of c in logits = c tanh(logits / c)."""
 
@@ -81,6 +83,7 @@ FAMILIES: Mapping[str, Family] = {
         heads_key="n_head",
         width_multiple=4,
         context_key="n_positions",
+        activation_key="activation_function",
     ),
     "gpt_neox": Family(
         layers="gpt_neox.layers",
@@ -96,11 +99,15 @@ FAMILIES: Mapping[str, Family] = {
         activation="activation_fn",
         output="fc2",
         width_key="ffn_dim",
+        activation_key="activation_function",
     ),
     "llama": _GATED,
     "mistral": _GATED,
     "qwen2": _TYPED_LAYERS,
     "qwen3": _TYPED_LAYERS,
+    "olmo": _GATED,
+    "olmo2": replace(_GATED, output_is_added=False),
+    "olmo3": replace(_TYPED_LAYERS, output_is_added=False),
     "gemma2": Family(
         layers="model.layers",
         mask_by_layer_type=True,
@@ -110,6 +117,7 @@ FAMILIES: Mapping[str, Family] = {
         up="mlp.up_proj",
         gated=True,
         output_is_added=False,
+        activation_key="hidden_activation",
         eager_only=True,  # sdpa has no soft cap on the attention scores
         soft_cap_key="final_logit_softcapping",
     ),
@@ -122,6 +130,7 @@ FAMILIES: Mapping[str, Family] = {
         up="mlp.up_proj",
         gated=True,
         output_is_added=False,
+        activation_key="hidden_activation",
         soft_cap_key="final_logit_softcapping",
     ),
     "phi": Family(

@@ -23,6 +23,7 @@ def test_the_same_states(tiny_model, model_type):
     assert replaced(model) == []
     # SiLU in every layer, two norms and those of queries and keys, and the last norm.
     expected_number = {"llama": 10, "mistral": 10, "qwen2": 10, "qwen3": 16, "phi3": 10}
+    expected_number |= {"olmo": 3, "olmo2": 16, "olmo3": 16}
     assert num_replaced == expected_number.get(model_type, 0)
 
 

@@ -105,7 +105,8 @@ def windowed(model_type, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "model_type", ["mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"]
+    "model_type",
+    ["mistral", "qwen2", "qwen3", "olmo3", "gemma2", "gemma3_text", "phi3"],
 )
 def test_sliding_windows_count_along_the_path(tmp_path, model_type):
     model = windowed(model_type, tmp_path)
