@@ -10,3 +10,14 @@ class UserError(ValueError):
 
 class StoreError(UserError):
     """The store cannot be read or written now: no fault of what was to be kept there."""
+
+
+def lines_of(error: BaseException) -> list[str]:
+    """What an error says, without blank lines; its type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines or [type(error).__name__]
+
+
+def first_line(error: BaseException) -> str:
+    """The gist of a message that goes on with details, as those of Arrow, DuckDB and YAML do."""
+    return lines_of(error)[0]

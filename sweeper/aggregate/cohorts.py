@@ -80,8 +80,9 @@ def cohorts_of(manifest: pd.DataFrame, sets: pd.DataFrame) -> list[Cohort]:
     }
     found: dict[frozenset[tuple[int, int]], str] = {}
     for name, cells in scored.groupby("condition", sort=False):
-        own = {members[key] for key in cells["condition_key"] if key in members}
-        if cells["revision"].nunique() > 1 and len(own) == 1:
+        known = cells[cells["condition_key"].isin(members.keys())]
+        own = {members[key] for key in known["condition_key"]}
+        if known["revision"].nunique() > 1 and len(own) == 1:
             found.setdefault(own.pop(), str(name))
     return [Cohort(name=name, members=chosen) for chosen, name in found.items()]
 

@@ -19,6 +19,7 @@ from sweeper.aggregate.metrics import COLUMNS, METRICS, SHIFTED, Presence
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+NameArray = NDArray[np.object_]
 
 ALL = "all"
 """Name of the group that holds every item."""
@@ -38,6 +39,8 @@ class GroupSums:
     """(C, K)."""
     denominators: FloatArray
     """(C,): items, or tokens for ``nll``."""
+    clusters: NameArray
+    """(C,) names."""
     num_items: int
     whole: "GroupSums | None" = None
     """All items of the same clusters, where the metric is the group's rate minus theirs."""
@@ -93,6 +96,8 @@ class Panel:
     """Names of the groups."""
     group_codes: IntArray
     """(N,) ascending."""
+    clusters: NameArray
+    """Names of the clusters."""
     cluster_codes: IntArray
     """(N,) ascending inside a group."""
     shifted: bool = False
@@ -120,6 +125,7 @@ class Panel:
             group=ALL,
             numerators=_added(numerators, places, len(clusters)),
             denominators=_added(denominators, places, len(clusters)),
+            clusters=self.clusters[clusters],
             num_items=int(sizes.sum()),
         )
         present = np.unique(group_codes)
@@ -134,6 +140,7 @@ class Panel:
                 group=self.groups[code],
                 numerators=numerators[mine],
                 denominators=denominators[mine],
+                clusters=self.clusters[cluster_codes[mine]],
                 num_items=int(sizes[mine].sum()),
             )
             parts.append(_within(everything, part, places[mine]) if self.shifted else part)
@@ -269,6 +276,7 @@ class ItemTable:
         codes, uniques = pd.factorize(identity, sort=True)
         self._codes = codes.astype(np.int64)
         strata = np.asarray(uniques, dtype=np.int64) // max(1, len(unique_ids))
+        self._clusters = np.array(names, dtype=object)
         self._group_codes, self._cluster_codes = np.divmod(strata, max(1, len(names)))
 
     def _cell_rows(self, key: str) -> IntArray:
@@ -314,6 +322,7 @@ class ItemTable:
             weights=weights,
             groups=tuple(self._groups),
             group_codes=self._group_codes[codes],
+            clusters=self._clusters,
             cluster_codes=self._cluster_codes[codes],
         )
 
@@ -369,5 +378,6 @@ def _within(whole: GroupSums, part: GroupSums, places: IntArray) -> GroupSums:
         part,
         numerators=_added(part.numerators, places, len(whole.denominators)),
         denominators=_added(part.denominators, places, len(whole.denominators)),
+        clusters=whole.clusters,
         whole=whole,
     )

@@ -1,30 +1,23 @@
 """Levels of imported results: from values with standard errors, and from logs of documents."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from sweeper.aggregate.contrasts import ALL
-from sweeper.aggregate.intervals import FloatArray, Ratio, cluster_robust
+from sweeper.aggregate.intervals import FloatArray
+from sweeper.aggregate.part_means import Groups, group_levels
 from sweeper.aggregate.proportions import agrees, implied_sizes, wilson
-from sweeper.aggregate.step_levels import COLUMNS, StepLevel, Steps, in_order
+from sweeper.aggregate.step_levels import COLUMNS, Steps, in_order
+from sweeper.records import NO_FILTER
 
-Groups = Mapping[str, Sequence[str]]
-"""Task that is made of others -> its parts."""
-
-NO_FILTER = "none"
-_CHECKPOINT = ["model", "revision"]
 _PROPORTIONS = ("accuracy", "acc_norm")
 """Metrics that are proportions where no standard error tells."""
-_EQUAL = 1e-9
-"""Difference between the harness's value of a group and a mean of its parts that is rounding."""
 _NAMED = 5
-"""Checkpoints that a message names."""
+"""Cells that a message names."""
 _log = logging.getLogger("sweeper")
 
 
@@ -42,9 +35,8 @@ def imported_levels(
 
     A task by itself: Wilson's interval where it is a proportion and its documents are known, the t
     interval of the documents' mean where they were logged, else value and standard error. A task
-    made of others, such as BLiMP: the mean of its parts with the parts as clusters
-    (``intervals.cluster_robust``), then each part. All parts weigh the same, unless the harness's
-    own value of the group shows that it weighs them by their documents.
+    made of others, such as BLiMP: the mean of its parts (``part_means.group_levels``), then each
+    part.
 
     Args:
         manifest: the cells of the run.
@@ -52,14 +44,13 @@ def imported_levels(
         aggregates: their rows of the table ``aggregates``.
         documents: single documents, of ``document_values``; may be empty.
         steps: training steps of the checkpoints.
-        groups: tasks that are made of others.
+        groups: tasks that are made of others, with all their parts.
         confidence: nominal coverage of all intervals.
 
     Returns:
-        Columns are the fields of ``StepLevel``. Where a checkpoint lacks some of a group's parts,
-        the group's value there is NaN, and ``num_clusters`` says how many there are.
+        Columns are the fields of ``StepLevel``.
     """
-    names = manifest[["cell_key", *_CHECKPOINT, "task"]]
+    names = manifest[["cell_key", "model", "revision", "task"]]
     sizes = cells.drop_duplicates("cell_key").set_index("cell_key")["num_items"]
     singles = pd.concat([_logged(documents), _reported(aggregates, sizes)], ignore_index=True)
     # What the documents say goes before what was made of them.
@@ -69,7 +60,7 @@ def imported_levels(
     places = zip(singles["model"], singles["revision"], strict=True)
     singles["step"] = [steps.get((str(model), str(revision))) for model, revision in places]
     parts = _placed(singles, groups)
-    wholes = _wholes(singles, groups, confidence)
+    wholes = group_levels(singles, groups, confidence)
     frame = pd.DataFrame([asdict(row) for row in wholes], columns=COLUMNS)
     return in_order(pd.concat([frame, parts]) if len(frame) else parts)
 
@@ -96,8 +87,14 @@ def document_values(items: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame
 
 
 def _logged(documents: pd.DataFrame) -> pd.DataFrame:
-    """Means over documents, with their standard errors."""
-    grouped = documents.groupby(["cell_key", "metric"], sort=True)["value"]
+    """Means over documents, with their standard errors; NaN where a document's value is."""
+    values = documents["value"].astype("float64")
+    broken = ~np.isfinite(values)
+    if broken.any():
+        cells = sorted(documents.loc[broken, "cell_key"].unique())
+        shown = ", ".join(cells[:_NAMED]) + (", ..." if cells[_NAMED:] else "")
+        _log.warning("%d values of documents are not finite, in the cells %s", broken.sum(), shown)
+    grouped = values.where(~broken).groupby([documents["cell_key"], documents["metric"]], sort=True)
     found = grouped.agg(["mean", "std", "size", "min", "max"]).reset_index()
     binary = (
         documents["value"]
@@ -109,7 +106,7 @@ def _logged(documents: pd.DataFrame) -> pd.DataFrame:
         {
             "cell_key": found["cell_key"].astype(str),
             "metric": found["metric"].astype(str),
-            "value": found["mean"].astype("float64"),
+            "value": found["mean"].astype("float64").where(grouped.count().to_numpy() == sizes),
             "stderr": found["std"].astype("float64") / np.sqrt(sizes),
             "num_items": sizes,
             "is_share": binary.all().to_numpy(dtype=bool),
@@ -177,7 +174,7 @@ def _with_intervals(rows: pd.DataFrame, confidence: float) -> pd.DataFrame:
 def _placed(singles: pd.DataFrame, groups: Groups) -> pd.DataFrame:
     """Rows of single tasks: parts under the smallest group that has them, others by themselves.
 
-    The harness's own rows of groups are left out where the parts are there.
+    The harness's own rows of groups that have parts here are left to ``group_levels``.
     """
     present = set(singles["task"])
     inside = {name: set(parts) & present for name, parts in groups.items()}
@@ -190,89 +187,5 @@ def _placed(singles: pd.DataFrame, groups: Groups) -> pd.DataFrame:
     return rows.assign(
         group=rows["task"].where(placed.notna(), ALL),
         task=placed.where(placed.notna(), rows["task"]),
+        weights="",
     )
-
-
-def _wholes(singles: pd.DataFrame, groups: Groups, confidence: float) -> Iterator[StepLevel]:
-    by_task = dict(list(singles.groupby("task", sort=False)))
-    for name, parts in groups.items():
-        found = [by_task[part] for part in parts if part in by_task]
-        if not found:
-            continue
-        rows, reported = pd.concat(found), by_task.get(name)
-        for metric, of_metric in rows.groupby("metric", sort=True):
-            expected = of_metric["task"].nunique()
-            lacking: list[str] = []
-            for place, here in of_metric.groupby(_CHECKPOINT, sort=True):
-                told = _told(reported, str(metric), place)
-                yield _whole(name, here.sort_values("task"), expected, told, confidence)
-                if len(here) < expected:
-                    lacking.append(f"{' '.join(map(str, place))} ({len(here)} of {expected})")
-            if lacking:
-                _warn(f"{name}: {metric}", lacking)
-
-
-def _warn(what: str, lacking: Sequence[str]) -> None:
-    more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
-    shown = ", ".join(lacking[:_NAMED])
-    _log.warning("%s has no mean where parts are missing: %s%s", what, shown, more)
-
-
-def _told(reported: pd.DataFrame | None, metric: str, place: Any) -> float:
-    """The harness's own value of a group; NaN where there is none."""
-    if reported is None:
-        return float("nan")
-    model, revision = place
-    rows = reported[
-        (reported["metric"] == metric)
-        & (reported["model"] == model)
-        & (reported["revision"] == revision)
-    ]
-    return float(rows["value"].iloc[0]) if len(rows) else float("nan")
-
-
-def _whole(
-    name: str, parts: pd.DataFrame, expected: int, told: float, confidence: float
-) -> StepLevel:
-    """The mean of a task's parts at one checkpoint and metric."""
-    values = parts["value"].to_numpy(dtype=np.float64)
-    sizes = parts["num_items"].to_numpy(dtype=np.float64)
-    weights = part_weights(values, sizes, told)
-    is_complete = len(parts) == expected and bool(np.isfinite(values).all())
-    low = high = value = float("nan")
-    if is_complete:
-        estimated = cluster_robust([[Ratio((weights * values)[:, None], weights)]])
-        value = float(estimated.centre[0])
-        low, high = (float(end[0]) for end in estimated.bounds(confidence))
-    first = parts.iloc[0]
-    return StepLevel(
-        model=str(first["model"]),
-        revision=str(first["revision"]),
-        step=None if pd.isna(first["step"]) else int(first["step"]),
-        task=name,
-        metric=str(first["metric"]),
-        group=ALL,
-        value=value,
-        low=low,
-        high=high,
-        num_items=None if np.isnan(sizes).any() else int(sizes.sum()),
-        num_clusters=len(parts),
-        interval="clusters" if np.isfinite(low) else "",
-        source="parts",
-    )
-
-
-def part_weights(values: FloatArray, sizes: FloatArray, told: float) -> FloatArray:
-    """Weights of a group's parts: all alike, or their sizes where the harness weighs by size.
-
-    Args:
-        values: of the parts, (C,).
-        sizes: documents of the parts, (C,), NaN where they are not known.
-        told: the harness's own value of the group, NaN where there is none.
-    """
-    alike = np.ones_like(values)
-    if np.isnan(told) or np.isnan(sizes).any() or not np.isfinite(values).all():
-        return alike
-    by_size = float(sizes @ values / sizes.sum())
-    is_alike = abs(float(values.mean()) - told) <= _EQUAL
-    return sizes if abs(by_size - told) <= _EQUAL and not is_alike else alike

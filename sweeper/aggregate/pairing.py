@@ -28,6 +28,7 @@ from sweeper.aggregate.contrasts import (
 )
 from sweeper.aggregate.intervals import FloatArray
 from sweeper.aggregate.metrics import COLUMNS, METRICS, SHIFTED, Presence
+from sweeper.aggregate.summary import beside
 from sweeper.store import Store
 
 VALUES_AT_ONCE = 2_000_000
@@ -255,15 +256,11 @@ def _without_first(found: dict[str, BlockSums]) -> dict[str, BlockSums]:
 
 
 def _joined(parts: Sequence[BlockSums], order: IntArray) -> BlockSums:
-    levels = [_beside(one, order) for one in zip(*(part.levels for part in parts), strict=True)]
-    differences = zip(*(part.differences for part in parts), strict=True)
-    return BlockSums(levels, [_beside(one, order) for one in differences])
-
-
-def _beside(parts: Sequence[GroupSums], order: IntArray) -> GroupSums:
     """Put parts of the cells side by side, in the wanted order."""
-    wholes = [part.whole for part in parts if part.whole is not None]
-    numerators = np.concatenate([part.numerators for part in parts], axis=1)[:, order]
-    return replace(
-        parts[0], numerators=numerators, whole=_beside(wholes, order) if wholes else None
+    columns = order.tolist()
+    levels = zip(*(part.levels for part in parts), strict=True)
+    differences = zip(*(part.differences for part in parts), strict=True)
+    return BlockSums(
+        [beside(one).of(columns) for one in levels],
+        [beside(one).of(columns) for one in differences],
     )

@@ -7,8 +7,12 @@ from scipy import stats
 from sweeper.aggregate.intervals import Bounds, FloatArray
 
 _TOLERANCE = 1e-6
-"""Relative distance to a whole number that is rounding: values in full precision are below 1e-12,
-those with four digits nearly always above."""
+"""Relative difference that is rounding: of values in full precision it is below 1e-12, of those
+with four digits nearly always above."""
+_WHOLE = 1e-3
+"""Distance to a whole number that is no rounding, however large the number is."""
+_FEW_DECIMALS = 4
+"""Decimals of a standard error that was rounded: it tells no number of documents."""
 
 
 def wilson(shares: FloatArray, sizes: FloatArray, confidence: float) -> Bounds:
@@ -37,7 +41,7 @@ def implied_sizes(shares: FloatArray, errors: FloatArray) -> FloatArray:
 
     lm-evaluation-harness gives the sample standard deviation over root n, for values of 0 and 1
     ``sqrt(p (1 - p) / (n - 1))``. The number is taken only where both it and that of the right
-    documents, n p, come out whole.
+    documents, n p, come out whole, and the standard error has more than four decimals.
 
     Args:
         shares: proportions, (K,).
@@ -47,7 +51,9 @@ def implied_sizes(shares: FloatArray, errors: FloatArray) -> FloatArray:
         Whole numbers as float64, NaN where there is none: other metrics, other standard errors,
         values that were rounded, and proportions of 0 and 1, whose standard error is 0.
     """
-    spread = (shares > 0) & (shares < 1) & (errors > 0)
+    spread = (
+        (shares > 0) & (shares < 1) & (errors > 0) & (np.round(errors, _FEW_DECIMALS) != errors)
+    )
     found = np.full(len(shares), np.nan)
     found[spread] = shares[spread] * (1 - shares[spread]) / errors[spread] ** 2 + 1
     sizes = np.round(found)
@@ -63,4 +69,5 @@ def agrees(shares: FloatArray, errors: FloatArray, sizes: FloatArray) -> NDArray
 
 def _whole(numbers: FloatArray) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.abs(numbers - np.round(numbers)) <= _TOLERANCE * np.abs(numbers))
+        allowed = np.minimum(_TOLERANCE * np.abs(numbers), _WHOLE)
+        return np.asarray(np.abs(numbers - np.round(numbers)) <= allowed)

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from sweeper.aggregate.contrasts import ALL
-from sweeper.aggregate.intervals import Ratio, cluster_robust
+from sweeper.aggregate.intervals import FloatArray, Ratio, cluster_robust
+from sweeper.aggregate.part_means import Groups, part_sizes
+from sweeper.aggregate.step_levels import BY_DOCUMENTS
 from sweeper.aggregate.summary import as_frame
 
 
@@ -33,7 +35,7 @@ class StepChange:
     p: float
     """Two-sided t test of no change."""
     num_pairs: int
-    """Parts or documents that both checkpoints have."""
+    """Parts or documents, the same at both checkpoints: where they differ there is no row."""
     paired_by: str
     """``parts`` of the task, or ``documents``."""
 
@@ -42,42 +44,53 @@ def step_changes(
     levels: pd.DataFrame,
     documents: pd.DataFrame,
     manifest: pd.DataFrame,
+    groups: Groups,
     *,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Give the change from every checkpoint to the next one of the same model.
 
-    A task made of others is paired over its parts, which are the random unit. A task by itself, or
-    a part, is paired over its documents where both checkpoints have logs of the same ones. Values
-    with standard errors alone cannot be paired, and have no row: their difference would need the
-    correlation between the checkpoints.
+    A task made of others is paired over its parts, which are the random unit and weigh as in its
+    level. A task by itself, or a part, is paired over its documents where both checkpoints have
+    logs of exactly the same ones. Values with standard errors alone cannot be paired, and have no
+    row: their difference would need the correlation between the checkpoints.
 
     Args:
         levels: of ``imported_levels``.
         documents: of ``document_values``.
         manifest: the cells of the run.
+        groups: tasks that are made of others.
         confidence: nominal coverage of the intervals.
     """
-    known = levels[levels["step"].notna() & levels["value"].notna()]
+    known = levels[levels["step"].notna() & np.isfinite(levels["value"].astype("float64"))]
     places = manifest[["cell_key", "model", "revision", "task"]]
     logs = _logs(documents, places)
-    rows = [*_over_parts(known, confidence), *_over_documents(known, logs, confidence)]
+    parts = levels[levels["group"] != ALL]
+    rows = [
+        *_over_parts(known, parts, groups, confidence),
+        *_over_documents(known, logs, confidence),
+    ]
     return as_frame(StepChange, rows)
 
 
-def _over_parts(levels: pd.DataFrame, confidence: float) -> Iterator[StepChange]:
+def _over_parts(
+    levels: pd.DataFrame, parts: pd.DataFrame, groups: Groups, confidence: float
+) -> Iterator[StepChange]:
     wholes = levels[(levels["source"] == "parts") & (levels["group"] == ALL)]
-    parts = levels[levels["group"] != ALL]
-    values = dict(
-        list(parts.groupby(["model", "task", "metric"], sort=False)[["revision", "group", "value"]])
-    )
-    for name, of_model in wholes.groupby(["model", "task", "metric"], sort=False):
-        if name not in values:
-            continue  # parts that stand under a smaller group
-        table = values[name].pivot(index="group", columns="revision", values="value")
+    # A part stands under its smallest group alone, and belongs to all of them.
+    by_metric = dict(list(parts.groupby(["model", "metric"], sort=False)))
+    for (model, task, metric), of_model in wholes.groupby(["model", "task", "metric"], sort=False):
+        mine = by_metric.get((model, metric), parts.iloc[:0])
+        mine = mine[mine["group"].isin(groups.get(str(task), ()))]
+        table = mine.pivot(index="group", columns="revision", values="value")
+        sizes = part_sizes(mine, ["group"])
         for earlier, later in _successive(of_model):
-            both = table[[earlier["revision"], later["revision"]]].dropna()
-            yield _change(earlier, later, both, "parts", confidence)
+            both = table.reindex(columns=[earlier["revision"], later["revision"]]).dropna()
+            if not len(both) == earlier["num_clusters"] == later["num_clusters"]:
+                continue
+            by_size = later["weights"] == BY_DOCUMENTS
+            weights = sizes[both.index].to_numpy() if by_size else np.ones(len(both))
+            yield _change(earlier, later, both, "parts", weights, confidence)
 
 
 def _over_documents(
@@ -92,7 +105,7 @@ def _over_documents(
             if one is None or two is None or not one.index.equals(two.index):
                 continue
             both = pd.DataFrame({earlier["revision"]: one, later["revision"]: two})
-            yield _change(earlier, later, both, "documents", confidence)
+            yield _change(earlier, later, both, "documents", np.ones(len(both)), confidence)
 
 
 def _logs(
@@ -123,12 +136,17 @@ def _successive(rows: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series]]:
 
 
 def _change(
-    earlier: pd.Series, later: pd.Series, both: pd.DataFrame, paired_by: str, confidence: float
+    earlier: pd.Series,
+    later: pd.Series,
+    both: pd.DataFrame,
+    paired_by: str,
+    weights: FloatArray,
+    confidence: float,
 ) -> StepChange:
     differences = (both.iloc[:, 1] - both.iloc[:, 0]).to_numpy(dtype=np.float64)
     change = low = high = p = math.nan
     if len(differences):
-        measure = [Ratio(differences[:, None], np.ones(len(differences)))]
+        measure = [Ratio((weights * differences)[:, None], weights)]
         estimated = cluster_robust([measure])
         change, p = float(estimated.centre[0]), float(estimated.p_values()[0])
         low, high = (float(end[0]) for end in estimated.bounds(confidence))

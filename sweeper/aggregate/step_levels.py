@@ -7,6 +7,7 @@ import pandas as pd
 
 from sweeper.aggregate.contrasts import ALL
 
+ALIKE, BY_DOCUMENTS = "alike", "documents"
 Steps = Mapping[tuple[str, str], int | None]
 """(model, revision) -> training step."""
 
@@ -38,6 +39,8 @@ class StepLevel:
     source: str
     """``samples`` (logs of documents), ``aggregates`` (value and standard error of the harness) or
     ``parts`` (values of the parts of a task)."""
+    weights: str = ""
+    """How parts weigh in a task's mean: ``alike``, or by ``documents``; empty without a mean."""
 
 
 COLUMNS = [field.name for field in fields(StepLevel)]

@@ -1,7 +1,7 @@
-"""Means of a block's arms with their cluster intervals."""
+"""Means of a block's arms with their cluster intervals, and sums of cells side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
@@ -46,6 +46,27 @@ class Summary:
             "band_low": float(self.bands[0][place]),
             "band_high": float(self.bands[1][place]),
         }
+
+
+def beside(parts: Sequence[GroupSums]) -> GroupSums:
+    """Put cells of the same items side by side.
+
+    Raises:
+        ValueError: their clusters differ, in name or in size.
+    """
+    first = parts[0]
+    if not all(
+        np.array_equal(part.clusters, first.clusters)
+        and np.array_equal(part.denominators, first.denominators)
+        for part in parts
+    ):
+        raise ValueError(f"cells have different items in group {first.group}")
+    wholes = [part.whole for part in parts if part.whole is not None]
+    return replace(
+        first,
+        numerators=np.concatenate([part.numerators for part in parts], axis=1),
+        whole=beside(wholes) if wholes else None,
+    )
 
 
 def seed_means(sums: GroupSums, arms: Sequence[Arm]) -> GroupSums:

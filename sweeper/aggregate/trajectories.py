@@ -3,8 +3,9 @@
 Shapes: C clusters, R revisions, J effects and levels.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from sweeper.aggregate.contrasts import GroupSums
 from sweeper.aggregate.design import Arm, blocks
 from sweeper.aggregate.intervals import cluster_robust
 from sweeper.aggregate.sources import Items, source_of
-from sweeper.aggregate.summary import as_frame, seed_means
+from sweeper.aggregate.summary import as_frame, beside, seed_means
 from sweeper.records import Checkpoint
 from sweeper.store.dynamics import TrajectoryPoint
 
 EFFECT, LEVEL = "effect", "level"
+_log = logging.getLogger("sweeper")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,8 @@ def by_revision(
 ) -> dict[Series, list[AtRevision]]:
     """Totals by cluster of every task at every revision, in the job's order of revisions.
 
-    Revisions without results of the baseline are left out, and models with one revision.
+    Revisions without results of the baseline are left out, and models with one revision; with a
+    warning, what revisions measured on clusters that differ in name or size.
 
     Args:
         manifest: the cells of the run, one row per cell and condition.
@@ -92,25 +95,20 @@ def by_revision(
                 series = (block.model, block.task, metric, levels.group)
                 found.setdefault(series, []).append(moment)
     return {
-        series: sorted(parts, key=lambda part: part.place.index) for series, parts in found.items()
+        series: sorted(parts, key=lambda part: part.place.index)
+        for series, parts in found.items()
+        if _are_alike(series, parts)
     }
 
 
-def beside(parts: Sequence[GroupSums]) -> GroupSums:
-    """Put cells of the same items side by side.
-
-    Raises:
-        ValueError: the items are not the same.
-    """
-    first = parts[0]
-    if any(not np.array_equal(part.denominators, first.denominators) for part in parts):
-        raise ValueError(f"revisions of one model have different items in group {first.group}")
-    wholes = [part.whole for part in parts if part.whole is not None]
-    return replace(
-        first,
-        numerators=np.concatenate([part.numerators for part in parts], axis=1),
-        whole=beside(wholes) if wholes else None,
-    )
+def _are_alike(series: Series, parts: Sequence[AtRevision]) -> bool:
+    """Whether all revisions have the same clusters of items; says so where they have not."""
+    try:
+        beside([part.sums for part in parts])
+    except ValueError as error:
+        _log.warning("%s: left out over revisions: %s", " ".join(series), error)
+        return False
+    return True
 
 
 def trajectories(
@@ -127,9 +125,6 @@ def trajectories(
         found: of ``by_revision``.
         confidence: nominal coverage of intervals and bands.
         resamples: resamples of the cluster bootstrap.
-
-    Raises:
-        ValueError: revisions of a model differ in the items of a task.
     """
     rows = [
         row

@@ -1,6 +1,6 @@
 """Groups of tasks: which tasks are the parts of one, BLiMP's paradigms of BLiMP."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -32,7 +32,9 @@ def all_groups(results: Sequence[Result], told: Groups, asked: Mapping[str, str]
     """Groups of a run with their parts, both by the names that the run has for them.
 
     A group has the tasks that the command line gives it, or the harness's files, or, where no file
-    names its groups, those that its name is known for.
+    names its groups, those that its name is known for; groups of the files are none of them. It is
+    in the run for each number of examples in the prompt that two of its tasks or more have. What
+    the files say of it is kept in full, so that it shows where a task was not imported.
 
     Args:
         results: what is imported.
@@ -45,9 +47,10 @@ def all_groups(results: Sequence[Result], told: Groups, asked: Mapping[str, str]
     shots: defaultdict[str, set[int]] = defaultdict(set)
     for result in results:
         shots[result.task].add(result.num_fewshot)
+    groups = {name for name, parts in told.items() if shots.keys() & set(parts)}
     patterns = {name: one for name, one in KNOWN.items() if name not in told} | dict(asked)
     members = {name: tuple(parts) for name, parts in told.items()} | {
-        name: tuple(task for task in shots if fnmatchcase(task, pattern) and task != name)
+        name: tuple(task for task in shots.keys() - groups - {name} if fnmatchcase(task, pattern))
         for name, pattern in patterns.items()
     }
     for name in asked:
@@ -55,7 +58,9 @@ def all_groups(results: Sequence[Result], told: Groups, asked: Mapping[str, str]
             raise UserError(f"--group: {name}={asked[name]} fits none of the imported tasks")
     found: dict[str, list[str]] = {}
     for name, parts in members.items():
-        for part in parts:
-            for count in sorted(shots.get(part, ())):
-                found.setdefault(shot_name(name, count), []).append(shot_name(part, count))
-    return {name: sorted(parts) for name, parts in sorted(found.items()) if len(parts) > 1}
+        here = Counter(count for part in parts for count in shots.get(part, ()))
+        is_told = name not in patterns
+        for count in (count for count, number in sorted(here.items()) if number > 1):
+            whole = [part for part in parts if is_told or count in shots[part]]
+            found[shot_name(name, count)] = sorted(shot_name(part, count) for part in whole)
+    return dict(sorted(found.items()))

@@ -7,7 +7,7 @@ The old one (up to 0.3) has ``{"acc": ..., "acc_stderr": ...}`` for each task, t
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from numbers import Real
@@ -16,7 +16,7 @@ from typing import Any
 
 from sweeper.ingest.naming import Naming
 from sweeper.ingest.result import Metric, Result
-from sweeper.ingest.samples import NO_FILTER
+from sweeper.records import NO_FILTER
 
 _STDERR = "_stderr"
 _NO_METRIC = {"sample_len"}
@@ -174,10 +174,19 @@ def _leaves(children: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(children, Mapping):
         return {}
     listed = {name: list(map(str, below)) for name, below in children.items() if below}
+    return {name: tuple(_tasks(name, listed)) for name in listed}
 
-    def tasks(name: str, above: tuple[str, ...]) -> list[str]:
-        if name not in listed or name in above:
-            return [name]
-        return [task for child in listed[name] for task in tasks(child, (*above, name))]
 
-    return {name: tuple(dict.fromkeys(tasks(name, ()))) for name in listed}
+def _tasks(group: str, listed: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Tasks below a group, each once, in the order of the file."""
+    seen: set[str] = set()
+    left = [group]
+    while left:
+        name = left.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in listed:
+            left += reversed(listed[name])
+        else:
+            yield name

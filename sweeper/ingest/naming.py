@@ -8,6 +8,7 @@ from typing import Any
 
 from sweeper.errors import UserError
 from sweeper.ingest.result import Origin
+from sweeper.spec.revisions import step_of
 
 MAIN = "main"
 """Revision where none is told."""
@@ -16,14 +17,7 @@ GROUPS = ("model", "revision", "step")
 NAMED_BY = ("peft", "delta", "pretrained", "model", "path", "engine")
 """Arguments that name a model, in the harness's order: an adapter before what it is put on."""
 
-_STEP = re.compile(r"(?:^|[^a-z])(?:global[_-]?step|step|checkpoint|ckpt|iter)[_-]?(\d+)", re.I)
 _FOLDER = re.compile(r"(?:global[_-]?step|step|checkpoint|ckpt|iter)[_-]?\d+", re.I)
-
-
-def step_of(revision: str) -> int | None:
-    """The training step that a revision's name tells: ``step1000``, ``checkpoint-500``."""
-    found = _STEP.search(revision)
-    return int(found[1]) if found else None
 
 
 def at_step(model: str, step: int | None) -> Origin:

@@ -45,7 +45,8 @@ class ImportRecord(BaseModel):
     checkpoints: tuple[ImportedCheckpoint, ...]
     """In the order of models and steps."""
     groups: dict[str, tuple[str, ...]]
-    """Group of tasks -> its parts, by the run's names."""
+    """Group of tasks -> its parts by the run's names, with those that were not imported where the
+    files name them."""
     sources: dict[str, str]
     """File that was imported -> sha256 of its content."""
 

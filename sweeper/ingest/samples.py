@@ -15,7 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-NO_FILTER = "none"
+from sweeper.records import NO_FILTER
+
 MEANS = ("acc", "acc_norm", "acc_bytes", "exact_match", "em", "pct_stereotype")
 """Metrics known to be means over documents, for logs without an aggregated file beside them."""
 _FACTS = {
@@ -206,8 +207,12 @@ def _metrics(line: Line) -> dict[str, float]:
     """Metrics that are a number for one document."""
     listed = line.get("metrics")
     names = listed if isinstance(listed, list) else [name for name in line if name not in _FACTS]
-    numbers = {str(name): line[name] for name in names}
-    return {name: float(value) for name, value in numbers.items() if isinstance(value, Real)}
+    told = {str(name): line[name] for name in names}
+    numbers = {name: float(value) for name, value in told.items() if isinstance(value, Real)}
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise ValueError(f"document {line['doc_id']}: {name} is {value}, not a finite number")
+    return numbers
 
 
 def _sides(line: Line) -> tuple[float | None, float | None]:

@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweeper.errors import first_line
 from sweeper.ingest.naming import Naming
 from sweeper.ingest.result import Metric, Origin, Result
-from sweeper.ingest.samples import NO_FILTER
+from sweeper.records import NO_FILTER
 
 SUFFIXES = (".parquet", ".csv")
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -93,7 +94,7 @@ def _header(path: Path) -> list[str]:
             return [str(name) for name in pq.read_schema(path).names]
         return [str(name) for name in pd.read_csv(path, nrows=0).columns]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise ValueError(f"it is not valid {path.suffix[1:]} ({_first_line(error)})") from error
+        raise ValueError(f"it is not valid {path.suffix[1:]} ({first_line(error)})") from error
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -103,11 +104,7 @@ def _read(path: Path) -> pd.DataFrame:
         # "NA" may be the name of a task; numbers are converted where they are needed.
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise ValueError(f"it is not valid {path.suffix[1:]} ({_first_line(error)})") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"it is not valid {path.suffix[1:]} ({first_line(error)})") from error
 
 
 def _missing(header: Sequence[str]) -> list[str]:

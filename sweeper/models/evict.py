@@ -1,8 +1,9 @@
 """A limit on the disk space of what was fetched from the hub: what was not used for longest goes.
 
-Each revision that sweeper fetches has a note in the cache folder. Whoever reads the revision's
-files holds a lock on the note, which ends with the process, and the note's date is that of the
-last use. A revision without a note was there before, or is somebody else's: it stays.
+Each revision that sweeper fetches has a note beside the files, for all machines that share them.
+Whoever reads the revision's files holds a lock on the note, which ends with the process, and the
+note's date is that of the last use. A revision without a note was there before, or is somebody
+else's: it stays.
 """
 
 import fcntl
@@ -12,7 +13,6 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,8 +20,6 @@ from typing import Self
 from huggingface_hub import HFCacheInfo, constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 from huggingface_hub.file_download import repo_folder_name
-
-from sweeper.models.cache import cache_folder
 
 _log = logging.getLogger("sweeper")
 
@@ -35,10 +33,10 @@ class _Note:
 
 
 class Lease:
-    """A revision that this process uses: while it is open, no process here evicts the revision.
+    """A revision that this process uses: while it is open, no process evicts the revision.
 
-    Where no note can be kept (a cache folder that cannot be written) it does nothing, and what is
-    fetched there is never evicted.
+    Where no note can be kept (a hub cache that cannot be written, or knows no locks) it does
+    nothing, and what is fetched there is never evicted.
     """
 
     def __init__(self, repo: str, commit: str) -> None:
@@ -48,7 +46,7 @@ class Lease:
         self._handle: int | None = None
         try:
             with _gate():
-                self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+                self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
                 fcntl.flock(self._handle, fcntl.LOCK_SH)
             os.utime(self._handle)
         except OSError as error:
@@ -86,10 +84,21 @@ def repo_folder(repo: str) -> Path:
     return Path(constants.HF_HUB_CACHE) / _folder_name(repo)
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a revision that was just fetched has all its files, now and as long as it is leased.
+
+    A deletion that began before they were all there may take what the revision shares with
+    another one. One that begins later sees them, and leaves them.
+    """
+    with suppress(OSError), _gate():
+        pass  # whoever deletes holds it to the end
+    return all(path.exists() for path in folder.rglob("*"))
+
+
 def evict(limit: float, ahead: Collection[str] = ()) -> list[str]:
     """Delete fetched revisions from the hub's cache until they take no more than a limit.
 
-    Those that were not used for longest go first; none that a process of this machine uses.
+    Those that were not used for longest go first; none that a process uses, on whatever machine.
 
     Args:
         limit: bytes.
@@ -102,8 +111,8 @@ def evict(limit: float, ahead: Collection[str] = ()) -> list[str]:
         OSError: the notes cannot be read or written.
     """
     with _gate():
+        used = {path for path in _home().glob("*@*") if _is_used(path)}
         notes = sorted(_notes(), key=lambda note: note.used_ns)
-        used = {note.path for note in notes if _is_used(note)}
         _finish([note for note in notes if note.path not in used])
         try:
             cache = scan_cache_dir(constants.HF_HUB_CACHE)
@@ -113,7 +122,8 @@ def evict(limit: float, ahead: Collection[str] = ()) -> list[str]:
         absent = [note for note in notes if note not in present]
         _forget(cache, [note for note in absent if note.path not in used])
         free = [note for note in present if note.path not in used and note.commit not in ahead]
-        starting = {note.repo for note in absent if note.path in used}
+        seen = {note.path for note in present}
+        starting = {path.name.rpartition("@")[0] for path in used - seen}
         return _delete(cache, _beyond(cache, present, free, limit), starting)
 
 
@@ -156,7 +166,7 @@ def _delete(cache: HFCacheInfo, gone: Sequence[_Note], starting: Collection[str]
     for repo in {note.repo for note in gone}:
         notes = [note for note in gone if note.repo == repo]
         strategy = _of_repo(cache, repo).delete_revisions(*(note.commit for note in notes))
-        if strategy.repos and repo in starting:
+        if strategy.repos and _folder_name(repo) in starting:
             continue
         strategy.execute()
         for note in notes:
@@ -199,8 +209,8 @@ def _notes() -> Iterator[_Note]:
         yield _Note(path=path, repo=repo, commit=commit, used_ns=path.stat().st_mtime_ns)
 
 
-def _is_used(note: _Note) -> bool:
-    handle = os.open(note.path, os.O_RDWR)
+def _is_used(path: Path) -> bool:
+    handle = os.open(path, os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -214,7 +224,7 @@ def _is_used(note: _Note) -> bool:
 def _gate() -> Iterator[None]:
     """One process at a time begins to use a revision, or deletes some."""
     _home().mkdir(parents=True, exist_ok=True)
-    handle = os.open(_home() / "gate", os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(_home() / "gate", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -223,9 +233,8 @@ def _gate() -> Iterator[None]:
 
 
 def _home() -> Path:
-    """Notes about one hub cache of possibly several."""
-    cache = str(Path(constants.HF_HUB_CACHE).absolute())
-    return cache_folder() / "fetched" / sha256(cache.encode()).hexdigest()[:16]
+    """Among the hub's own locks: elsewhere its tools would take the folder for a damaged model."""
+    return Path(constants.HF_HUB_CACHE) / ".locks" / "sweeper"
 
 
 def _folder_name(repo: str) -> str:

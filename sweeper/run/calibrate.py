@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import UserError
 from sweeper.records import Checkpoint, Condition
 from sweeper.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from sweeper.models.loading import LoadedModel
 
 SECONDS = 3.0
 """Least time of the measurement, after a warm-up."""
@@ -44,19 +47,26 @@ def calibrate(checkpoint: Checkpoint, spec: ModelSpec, threads: int) -> float:
 
 def measure(request: Mapping[str, Any]) -> float:
     """Load the requested model and measure; needs torch."""
-    import numpy as np
     import torch
 
     from sweeper.models.loading import load
-    from sweeper.models.source import weights_folder
+    from sweeper.models.source import leased_folder
+
+    torch.set_num_threads(request["threads"])
+    checkpoint, spec = Checkpoint(**request["checkpoint"]), ModelSpec(**request["spec"])
+    with leased_folder(checkpoint, spec) as folder:
+        return _rate(load(checkpoint, spec, folder), spec)
+
+
+def _rate(model: "LoadedModel", spec: ModelSpec) -> float:
+    """Token positions per second of a loaded model."""
+    import numpy as np
+
     from sweeper.score.engine import score_texts
     from sweeper.score.memory import TokenBudget, first_budget
     from sweeper.score.texts import Texts
 
-    torch.set_num_threads(request["threads"])
-    checkpoint, spec = Checkpoint(**request["checkpoint"]), ModelSpec(**request["spec"])
-    model = load(checkpoint, spec, weights_folder(checkpoint, spec))
-    length = min(LENGTH, checkpoint.context)
+    length = min(LENGTH, model.checkpoint.context)
     vocabulary = model.model.config.get_text_config().vocab_size
     positions = first_budget(model, spec)
     num_rows = max(min(positions, 1024) // length, 1)

@@ -13,8 +13,9 @@ from sweeper.spec.job import JobSpec
 
 def submit(job: JobSpec, address: str, again: bool, out: Console) -> None:
     """Start a job on a cluster, or join it, and say how to watch it."""
+    ready = submission(job)
     jobs = RemoteJobs(address)
-    found, new = jobs.submit(submission(job), again=again)
+    found, new = jobs.submit(ready, again=again)
     if new:
         _say(out, f"submitted {found.run} as {found.id}")
     elif found.live:

@@ -12,7 +12,7 @@ import httpx2
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from sweeper.errors import UserError
+from sweeper.errors import UserError, lines_of
 from sweeper.run.ray_token import PATH_VARIABLE, TOKEN_VARIABLE, Token, find_token
 
 ANSWER_SECONDS = 10.0
@@ -55,8 +55,7 @@ def _check_answers(url: str, headers: dict[str, str], token: Token | None) -> No
     try:
         answer = httpx2.get(f"{url}/api/version", headers=headers, timeout=ANSWER_SECONDS)
     except (httpx2.TransportError, httpx2.InvalidURL) as error:
-        said = _gist(error) or type(error).__name__
-        raise UserError(f"--address {url!r}: no Ray answers there: {said}") from error
+        raise UserError(f"--address {url!r}: no Ray answers there: {_gist(error)}") from error
     if answer.status_code in (401, 403):
         raise UserError(_denied(url, token))
     try:
@@ -108,8 +107,6 @@ def errors_of(url: str) -> Iterator[None]:
 
 def _gist(error: Exception) -> str:
     """The line of an answer that says what is wrong: of a trace the last one, else the first."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
+    lines = lines_of(error)
     traced = any("Traceback" in line for line in lines)
     return (lines[-1] if traced else lines[0])[:300]

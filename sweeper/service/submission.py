@@ -1,7 +1,8 @@
 """From a job to what a cluster is given: the resolved job file, the command, and an identity."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import yaml
 
 from sweeper.errors import UserError
 from sweeper.records import content_hash
+from sweeper.spec.corpus import FileCorpus
 from sweeper.spec.job import JobSpec
+from sweeper.spec.task import FilePairs, HantaTagger, LmEvalSpec, MinimalPairsSpec, SurprisalSpec
 
 JOB_FILE = "job.yaml"
 
@@ -83,6 +86,29 @@ def _require_shared(job: JobSpec) -> None:
                 f"model.{name}.path: {spec.path!r} lies on this machine; on a cluster allowed are "
                 "a hub repository, or an absolute path that all its nodes share"
             )
+    folders = [*job.cluster.shared_folders, *([] if "://" in job.store else [job.store])]
+    for key, file in _files(job):
+        if os.path.isabs(file) and not any(Path(file).is_relative_to(at) for at in folders):
+            raise UserError(
+                f"{key}: {file!r} may lie on this machine only; on a cluster allowed are files "
+                f"below the folders of cluster.shared_folders ({', '.join(folders) or 'none'})"
+            )
+
+
+def _files(job: JobSpec) -> Iterator[tuple[str, str]]:
+    """Keys and local files or folders, made absolute when the job was read; or plain names."""
+    for name, corpus in job.corpus.items():
+        if isinstance(corpus, FileCorpus):
+            yield f"corpus.{name}.path", corpus.path
+    for name, task in job.suite.items():
+        key = f"suite.{name}"
+        if isinstance(task, MinimalPairsSpec) and isinstance(task.source, FilePairs):
+            yield f"{key}.source.path", task.source.path
+        elif isinstance(task, LmEvalSpec):
+            yield from ((f"{key}.data_files.{split}", f) for split, f in task.data_files.items())
+            yield f"{key}.task", task.task
+        elif isinstance(task, SurprisalSpec) and not isinstance(task.tagger, HantaTagger):
+            yield f"{key}.tagger.model", task.tagger.model
 
 
 def _literal(content: Any) -> Any:

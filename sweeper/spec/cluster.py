@@ -1,10 +1,11 @@
 """Where the sweep runs."""
 
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sweeper.spec.base import Allowed, Count, Strict, Text
+from sweeper.spec.base import Allowed, Count, PathText, Strict, Text
 
 
 def _whole_above_one(gpus: float) -> float:
@@ -19,6 +20,15 @@ Gpus = Annotated[
     AfterValidator(_whole_above_one),
     Allowed("a number of at least 0, whole above 1"),
 ]
+
+
+def _is_absolute(folder: str) -> str:
+    if not os.path.isabs(folder):
+        raise ValueError(f"{folder!r} means another folder on every machine")
+    return os.path.normpath(folder)
+
+
+SharedFolder = Annotated[PathText, AfterValidator(_is_absolute), Allowed("an absolute path")]
 
 
 class ClusterSpec(Strict):
@@ -41,6 +51,9 @@ class ClusterSpec(Strict):
         default_factory=dict
     )
     """Only nodes of a running cluster with all these labels of Ray are used."""
+    shared_folders: list[SharedFolder] = Field(default_factory=list)
+    """Folders that all nodes of a cluster have at the same place. Local files of a job that is
+    submitted from afar must lie below one of them, or below a store that is a folder."""
     max_attempts: Count = 3
     """How often a cell is tried before it is recorded as failed."""
     hang_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -49,9 +62,9 @@ class ClusterSpec(Strict):
     unit_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Aim for the length of one unit of work; a kill loses at most the units in flight."""
     cache_gb: Annotated[float, Field(gt=0)] | None = None
-    """Most disk space, in GB (10^9 bytes) on each machine, of the checkpoints that sweeper itself
-    has fetched from the hub: above it, those that were not used for longest are deleted, but none
-    that a worker uses or that the run still needs. None: nothing is deleted."""
+    """Most disk space, in GB (10^9 bytes) of each hub cache, of the checkpoints that sweeper itself
+    has fetched there: above it, those that were not used for longest are deleted, but none that a
+    worker uses or that the run still needs. None: nothing is deleted."""
 
     @model_validator(mode="after")
     def _one_worker_in_process(self) -> Self:

@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper.errors import UserError
+from sweeper.errors import UserError, first_line
 from sweeper.spec.job import GROUPS
 from sweeper.spec.wording import dotted, hint, one_line, shown
 
@@ -86,14 +86,9 @@ def yaml_errors(where: str | Path) -> Iterator[None]:
         place = f"{mark.name}, line {mark.line + 1}" if mark else where
         raise UserError(f"{place}: no valid YAML: {reason}") from None
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or where}: {_first_line(error)}") from None
+        raise UserError(f"{error.full_key or where}: {first_line(error)}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{where}: cannot be read: {_first_line(error)}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    """The gist of a message that goes on with details."""
-    return one_line(str(error).strip().partition("\n")[0])
+        raise UserError(f"{where}: cannot be read: {first_line(error)}") from None
 
 
 def _layers(file: Path, above: frozenset[Path]) -> Iterator[DictConfig]:

@@ -8,9 +8,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from sweeper.errors import UserError
+from sweeper.errors import UserError, first_line
 from sweeper.spec.job import GROUPS
-from sweeper.spec.wording import dotted, hint, listed, one_line, shown
+from sweeper.spec.wording import dotted, hint, listed, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _parse(text: str) -> Override:
         override = OverridesParser.create().parse_override(text)
         sweep = override.is_sweep_override()
     except HydraException as error:
-        reason = one_line(str(error).partition("\n")[0])
+        reason = first_line(error)
         raise UserError(
             f"override {shown(text)}: broken syntax ({reason}); allowed: key=value, "
             "key=[a,b], ~key; text with special characters in quotes: key='\"text\"'"

@@ -29,7 +29,7 @@ class TrajectoryPoint:
     quantity: str
     """``effect`` against the same revision's baseline, or ``level``: that of the baseline."""
     num_revisions: int
-    """Revisions with results: those that the band holds for."""
+    """Revisions with results. The band holds for those of them whose ends are no NaN."""
     num_seeds: int
     num_items: int
     num_clusters: int
@@ -40,7 +40,8 @@ class TrajectoryPoint:
     """Cluster-robust t interval of this revision alone."""
     band_low: float
     band_high: float
-    """Simultaneous over the revisions: all true values lie inside with the wanted confidence."""
+    """Simultaneous over the revisions that have them: all their true values lie inside with the
+    wanted confidence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,8 @@ class Correlation:
     spearman: float
     spearman_low: float
     spearman_high: float
-    """Symmetric, from the same resamples; inside of [-1, 1]."""
+    """Symmetric, from the same resamples; inside of [-1, 1]. NaN where Pearson's are, and with
+    fewer than four clusters."""
 
 
 TRAJECTORIES = schema_of(TrajectoryPoint)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from sweeper.atomic import write_atomically
-from sweeper.errors import StoreError, UserError
+from sweeper.errors import StoreError, UserError, first_line
 from sweeper.layout import Layout
 from sweeper.store.object_stores import SCHEMES, asked_again, open_object_store
 
@@ -43,12 +43,6 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
             raise UserError(f"store: {uri!r} names a host; write file:///folder with 3 slashes")
         return pafs.LocalFileSystem(), _local_root(uri, unquote(parts.path))
     return open_object_store(uri)
-
-
-def one_line(error: BaseException) -> str:
-    """First line of an error's text (Arrow and DuckDB add context below it)."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _local_root(uri: str, path: str) -> str:
@@ -122,7 +116,7 @@ class Files:
         except FileNotFoundError:
             return None
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"store: cannot read {path}: {one_line(error)}") from error
+            raise StoreError(f"store: cannot read {path}: {first_line(error)}") from error
 
     def write(self, relative: str, content: bytes | pa.Buffer) -> None:
         """Write or replace a file so that readers see all of the old or all of the new content.
@@ -144,7 +138,7 @@ class Files:
                 with self.filesystem.open_output_stream(path) as stream:
                     stream.write(content)
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"store: cannot write {path}: {one_line(error)}") from error
+            raise StoreError(f"store: cannot write {path}: {first_line(error)}") from error
 
     def exists(self, relative: str) -> bool:
         """Whether there is such a file."""
@@ -162,7 +156,7 @@ class Files:
         except FileNotFoundError:
             return
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"store: cannot delete {path}: {one_line(error)}") from error
+            raise StoreError(f"store: cannot delete {path}: {first_line(error)}") from error
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the files in a folder, without hidden ones; empty if there is none.
@@ -211,4 +205,4 @@ class Files:
         try:
             return self.filesystem.get_file_info(where)
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"store: cannot list {self.uri}: {one_line(error)}") from error
+            raise StoreError(f"store: cannot list {self.uri}: {first_line(error)}") from error

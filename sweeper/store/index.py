@@ -59,11 +59,10 @@ class Index:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._seen: set[str] = set()
-        self._clear()
+        self._fill((), ())
 
-    def _clear(self) -> None:
-        self._seen = set()
+    def _fill(self, packs: Iterable[Pack], markers: Iterable[Marker]) -> None:
+        """Begin anew with what was read."""
         self.markers: dict[str, Marker] = {}
         """Attempt -> its marker."""
         self.winners: dict[str, str] = {}
@@ -72,9 +71,18 @@ class Index:
         self.packed: dict[str, str] = {}
         """Attempt -> the pack that it is read from."""
         self._starts: dict[tuple[str, str], dict[str, int]] = {}
+        self._extend(packs, markers)
+
+    def _extend(self, packs: Iterable[Pack], markers: Iterable[Marker]) -> None:
+        for pack in packs:
+            self._add_pack(pack)
+        for marker in markers:
+            self._add(marker)
 
     def refresh(self) -> None:
         """Read the markers that are new: one listing, then each of them once.
+
+        What cannot be read leaves everything as it was.
 
         Raises:
             UserError: a file among the markers is none, or the store cannot be read.
@@ -91,21 +99,18 @@ class Index:
         packs = {name.removesuffix(_PACK) for name in listed if name.endswith(_PACK)}
         names = {name.removesuffix(_MARKER) for name in listed if name.endswith(_MARKER)}
         names -= {f"{name}.pack" for name in packs}
-        gone = (self._seen | self.packs.keys()) - names - packs
-        if not gone <= self.packed.keys():
-            # Someone deleted a commit: another attempt may win its cells.
-            self._clear()
-        self._seen &= names
         new_packs = _in_parallel(self._read_pack, sorted(packs - self.packs.keys()))
         taken = {marker.attempt for pack in new_packs for marker in pack.attempts}
-        taken |= self.packed.keys()
-        new = sorted(names - self._seen - taken)
+        new = sorted(names - self.markers.keys() - taken)
         markers = _in_parallel(lambda name: read_marker(self._files, name), new)
-        self._seen |= names
-        for pack in new_packs:
-            self._add_pack(pack)
-        for marker in markers:
-            self._add(marker)
+        taken |= names | self.packed.keys()
+        if self.packs.keys() <= packs and self.markers.keys() <= taken:
+            self._extend(new_packs, markers)
+        else:
+            # Someone deleted a pack or a commit: another attempt may win its cells.
+            left = [pack for name, pack in self.packs.items() if name in packs]
+            own = [marker for name, marker in self.markers.items() if name in names]
+            self._fill([*left, *new_packs], [*own, *markers])
 
     def _read_pack(self, name: str) -> Pack:
         return read_pack(self._files, name)

@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus, urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sweeper.errors import UserError
+from sweeper.errors import UserError, first_line
 
 MAX_ATTEMPTS = 6
 """Times that a request to S3 is made, with growing pauses of up to 20 s between them."""
@@ -104,7 +104,7 @@ def open_object_store(uri: str) -> tuple[pafs.FileSystem, str]:
     except UserError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise address.refuse(f"cannot be opened: {str(error).strip().splitlines()[0]}") from error
+        raise address.refuse(f"cannot be opened: {first_line(error)}") from error
 
 
 def _parse(uri: str, scheme: str, names: Collection[str]) -> _Address:

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sweeper.errors import StoreError, UserError
-from sweeper.store.filesystem import Files, one_line
+from sweeper.errors import StoreError, UserError, first_line
+from sweeper.store.filesystem import Files
 from sweeper.store.index import Piece, Span
 from sweeper.store.object_stores import asked_again
 from sweeper.store.schemas import conform
@@ -103,7 +103,7 @@ def _opened(
     except FileNotFoundError as error:
         raise UserError(f"store: {full} is missing") from error
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"store: cannot read {full}: {one_line(error)}") from error
+        raise StoreError(f"store: cannot read {full}: {first_line(error)}") from error
 
 
 def _row_groups(parquet: pq.ParquetFile, piece: Piece) -> tuple[int, list[int]]:
@@ -139,4 +139,4 @@ def _conform(files: Files, path: str, table: pa.Table, schema: pa.Schema) -> pa.
         return conform(path, table, schema)
     except ValueError as error:
         full = files.layout.full(path)
-        raise UserError(f"store: {full} does not hold its table: {one_line(error)}") from error
+        raise UserError(f"store: {full} does not hold its table: {first_line(error)}") from error

@@ -5,8 +5,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from sweeper.errors import UserError
-from sweeper.store.filesystem import Files, one_line
+from sweeper.errors import UserError, first_line
+from sweeper.store.filesystem import Files
 from sweeper.store.index import Index
 from sweeper.store.object_stores import asked_again
 from sweeper.store.schemas import TABLES
@@ -49,7 +49,7 @@ def run_query(files: Files, index: Index, query: str) -> pd.DataFrame:
                 raise UserError("sql: the query gives no rows; write a SELECT")
             frame: pd.DataFrame = answer.to_arrow_table().to_pandas()
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            raise UserError(f"sql: {one_line(error)}") from error
+            raise UserError(f"sql: {first_line(error)}") from error
     return frame
 
 

@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
-from sweeper.errors import UserError
+from sweeper.errors import UserError, first_line
 from sweeper.layout import Layout
 from sweeper.records import Checkpoint
 from sweeper.store.claims import DriverClaim
 from sweeper.store.dynamics import DYNAMICS
-from sweeper.store.filesystem import one_line
 from sweeper.store.parquet import read_table, write_table
 from sweeper.store.reader import Store
 from sweeper.store.schemas import CONTRASTS, ESTIMATES, MANIFEST, conform
@@ -67,7 +66,7 @@ class RunFolder:
         try:
             return bool(json.loads(self.read_job()).get("kind") == "import")
         except (ValueError, AttributeError) as error:
-            raise self._damaged(self._layout.job(self.run), one_line(error)) from error
+            raise self._damaged(self._layout.job(self.run), first_line(error)) from error
 
     def write_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Keep what the job's models and revisions were resolved to."""
@@ -108,7 +107,7 @@ class RunFolder:
         try:
             progress = json.loads(text)
         except ValueError as error:
-            raise self._damaged(path, one_line(error)) from error
+            raise self._damaged(path, first_line(error)) from error
         if not isinstance(progress, dict):
             raise self._damaged(path, "it holds no JSON object")
         return progress
@@ -166,7 +165,7 @@ class RunFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"report: cannot make {folder}: {one_line(error)}") from error
+            raise UserError(f"report: cannot make {folder}: {first_line(error)}") from error
         return folder
 
     def keep_report(self, folder: Path) -> str:

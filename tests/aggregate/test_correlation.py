@@ -147,6 +147,34 @@ def test_a_perfect_line_has_no_interval():
     assert math.isnan(found.pearson_interval.low)
 
 
+@pytest.mark.parametrize("num_clusters", [2, 3])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_spearman_has_no_interval_with_two_or_three_clusters(num_clusters, confidence):
+    values, ratio = example(num_clusters=num_clusters, noise=0.1)
+    found = of(values, ratio, confidence=confidence)
+    assert math.isfinite(found.spearman)
+    assert math.isnan(found.spearman_interval.low)
+    assert math.isnan(found.spearman_interval.high)
+
+
+def test_spearman_has_no_interval_where_pearson_has_none():
+    """Two clusters of five differ from the rest: many resamples are without any spread."""
+    values, ratio = example(num_clusters=5, noise=0.1)
+    alike = np.repeat(ratio.numerators[:1], 5, axis=0)
+    alike[4] = ratio.numerators[4]
+    found = of(values, Ratio(alike, np.full(5, ratio.denominators[0])))
+    assert math.isnan(found.pearson_interval.low)
+    assert math.isnan(found.spearman_interval.low)
+
+
+@pytest.mark.parametrize("num_revisions", range(4, 40))
+def test_a_perfect_order_is_exactly_one(num_revisions):
+    values = np.arange(num_revisions) * 0.1 + 0.3
+    for sign in (1, -1):
+        found = of(values, Ratio(np.outer([1.0, 2.0], sign * values), np.array([1.0, 3.0])))
+        assert (found.spearman, found.pearson) == (sign, sign)
+
+
 def test_every_cohort_and_group_over_the_revisions_that_have_both(study):
     rng = np.random.default_rng(1)
     clusters = [f"c{n % 10}" for n in range(200)]

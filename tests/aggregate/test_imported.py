@@ -1,76 +1,14 @@
-import logging
 from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from imported_tables import Imported
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from sweeper.aggregate import StepLevel, document_values, imported_levels
-from sweeper.aggregate.imported import part_weights
-
-NO_DOCUMENTS = pd.DataFrame({"cell_key": [], "item_id": [], "metric": [], "value": []}).astype(
-    {"cell_key": "str", "item_id": "str", "metric": "str", "value": "float64"}
-)
-
-
-class Imported:
-    """Tables of imported cells, as the store would hold them."""
-
-    def __init__(self) -> None:
-        self.manifest: list[dict] = []
-        self.aggregates: list[dict] = []
-        self.documents: list[dict] = []
-        self.cells: list[dict] = []
-
-    def cell(self, task, revision="step1", model="m", size=0) -> str:
-        key = f"{model} {revision} {task}"
-        names = {"cell_key": key, "model": model, "revision": revision, "task": task}
-        self.manifest.append(names | {"condition": "baseline"})
-        self.cells.append({"cell_key": key, "num_items": size})
-        return key
-
-    def value(self, key, value, stderr=None, metric="acc", filter="none") -> None:
-        self.aggregates.append(
-            {
-                "cell_key": key,
-                "task": key.split()[2],
-                "metric": metric,
-                "filter": filter,
-                "value": value,
-                "stderr": stderr,
-            }
-        )
-
-    def share(self, key, right, size) -> None:
-        share = right / size
-        self.value(key, share, (share * (1 - share) / (size - 1)) ** 0.5)
-
-    def logged(self, key, values, metric="accuracy") -> None:
-        for place, value in enumerate(values):
-            row = {"cell_key": key, "item_id": f"i{place}", "metric": metric, "value": value}
-            self.documents.append(row)
-
-    def levels(self, groups=None, confidence=0.95) -> pd.DataFrame:
-        manifest = pd.DataFrame(self.manifest)
-        steps = {
-            (row["model"], row["revision"]): int(row["revision"].removeprefix("step"))
-            for row in self.manifest
-            if row["revision"].startswith("step")
-        }
-        columns = ["cell_key", "task", "metric", "filter", "value", "stderr"]
-        documents = pd.DataFrame(self.documents) if self.documents else NO_DOCUMENTS
-        return imported_levels(
-            manifest,
-            pd.DataFrame(self.cells),
-            pd.DataFrame(self.aggregates, columns=columns).astype({"stderr": "float64"}),
-            documents,
-            steps,
-            groups or {},
-            confidence=confidence,
-        )
+from sweeper.aggregate import StepLevel, document_values
 
 
 @pytest.fixture
@@ -139,6 +77,16 @@ def test_values_that_are_no_numbers(data):
     assert np.isnan(row["low"])
 
 
+def test_a_document_that_is_no_number_leaves_no_level(data, caplog):
+    data.logged(data.cell("a", "step1"), [0.2, 0.4, float("nan")])
+    data.logged(data.cell("a", "step2"), [0.2, 0.4, float("inf")])
+    data.logged(data.cell("b"), [0.2, 0.4])
+    levels = data.levels()
+    assert levels["value"].isna().tolist() == [True, True, False]
+    assert levels["low"].isna().tolist() == [True, True, False]
+    assert "2 values of documents are not finite, in the cells m step1 a, m step2 a" in caplog.text
+
+
 def test_filters_keep_their_names(data):
     key = data.cell("gsm8k")
     data.value(key, 0.5, 0.1, metric="exact_match", filter="strict-match")
@@ -163,16 +111,11 @@ def test_documents_give_what_their_values_give(data):
     assert (margin["interval"], margin["num_items"]) == ("t", 60)
 
 
-def parts(data, values, revision="step1", model="m"):
-    for name, (right, size) in values.items():
-        data.share(data.cell(name, revision, model), right, size)
-
-
 VALUES = {"b_1": (30, 50), "b_2": (45, 50), "b_3": (20, 50), "b_4": (35, 50), "b_5": (41, 50)}
 
 
 def test_a_group_is_the_mean_of_its_parts_with_clusters(data):
-    parts(data, VALUES)
+    data.parts(VALUES)
     levels = data.levels({"b": sorted(VALUES)}, confidence=0.9)
     row = levels[levels["group"] == "all"].iloc[0]
     means = np.array([right / size for right, size in VALUES.values()])
@@ -206,32 +149,6 @@ def test_the_same_as_clustered_items(data):
     assert (row["low"], row["high"]) == pytest.approx((row["value"] - half, row["value"] + half))
 
 
-def test_a_checkpoint_that_lacks_a_part_has_no_mean(data, caplog):
-    parts(data, VALUES)
-    parts(data, dict(list(VALUES.items())[:3]), "step2")
-    with caplog.at_level(logging.WARNING, "sweeper"):
-        levels = data.levels({"b": sorted(VALUES)}).query("group == 'all'").set_index("revision")
-    assert levels.loc["step1", "value"] > 0
-    assert np.isnan(levels.loc["step2", ["value", "low", "high"]].astype(float)).all()
-    assert levels.loc["step2", "num_clusters"] == 3
-    assert caplog.messages == ["b: accuracy has no mean where parts are missing: m step2 (3 of 5)"]
-
-
-def test_the_harness_decides_how_parts_weigh(data):
-    sizes, values = np.array([10.0, 30.0]), np.array([0.5, 0.9])
-    assert part_weights(values, sizes, np.nan).tolist() == [1, 1]
-    assert part_weights(values, sizes, 0.7).tolist() == [1, 1]
-    assert part_weights(values, sizes, 0.8).tolist() == [10, 30]
-    assert part_weights(values, np.array([10.0, np.nan]), 0.8).tolist() == [1, 1]
-    parts(data, {"x": (5, 10), "y": (27, 30)})
-    data.value(data.cell("both"), 0.8, 0.06)
-    levels = data.levels({"both": ["x", "y"]})
-    whole = levels.query("group == 'all'")
-    assert len(whole) == 1
-    assert whole.iloc[0]["value"] == pytest.approx(0.8)
-    assert len(levels) == 3
-
-
 def test_a_group_without_parts_is_a_task_by_itself(data):
     data.value(data.cell("mmlu"), 0.3, 0.01)
     row = data.levels({"mmlu": ["law", "physics"]}).iloc[0]
@@ -239,7 +156,7 @@ def test_a_group_without_parts_is_a_task_by_itself(data):
 
 
 def test_parts_stand_under_the_smallest_group(data):
-    parts(data, {"law": (5, 10), "maths": (6, 10), "physics": (8, 10)})
+    data.parts({"law": (5, 10), "maths": (6, 10), "physics": (8, 10)})
     groups = {"mmlu": ["law", "maths", "physics"], "stem": ["maths", "physics"]}
     levels = data.levels(groups)
     assert levels[["task", "group"]].to_records(index=False).tolist() == [
@@ -252,9 +169,9 @@ def test_parts_stand_under_the_smallest_group(data):
 
 
 def test_the_order_of_rows_changes_nothing(data):
-    parts(data, VALUES)
-    parts(data, VALUES, "step10", "n")
-    parts(data, VALUES, "step2", "n")
+    data.parts(VALUES)
+    data.parts(VALUES, "step10", "n")
+    data.parts(VALUES, "step2", "n")
     first = data.levels({"b": sorted(VALUES)})
     data.manifest.reverse()
     data.aggregates.reverse()

@@ -174,11 +174,17 @@ def test_a_revision_without_results_is_left_out(study):
     assert set(points["num_revisions"]) == {3}
 
 
-def test_other_items_at_another_revision_are_an_error(study):
-    make(study, steps=(0, 10))
-    study.pairs("baseline", [True] * 5, clusters=list("abcde"), revision="step20")
-    with pytest.raises(ValueError, match="revisions of one model have different items"):
-        points_of(study, places(0, 10, 20))
+@pytest.mark.parametrize(
+    "other", [["c9", "c0", "c1"], ["d0", "d0", "d1"]], ids=["sizes of clusters", "their names"]
+)
+def test_what_revisions_measure_on_other_clusters_is_left_out(study, caplog, other):
+    for step, clusters in ((0, ["c0", "c0", "c1"]), (10, other)):
+        study.pairs("baseline", [True] * 3, clusters=clusters, revision=f"step{step}")
+        study.pairs("baseline", [True] * 2, clusters=["x", "y"], revision=f"step{step}", task="u")
+    points = points_of(study, places(0, 10))
+    assert set(points["task"]) == {"u"}
+    words = "left out over revisions: cells have different items in group all"
+    assert caplog.messages == [f"m t {metric} all: {words}" for metric in ("accuracy", "margin")]
 
 
 def test_shifted_surprisal_has_bands_too(study):

@@ -59,6 +59,20 @@ def test_groups_go_down_to_tasks(tmp_path):
     }
 
 
+def test_groups_that_share_others_or_go_deep_or_in_circles(tmp_path):
+    twice = {f"g{n}": [f"g{n + 1}", f"g{n + 1}"] for n in range(60)} | {"g60": ["one", "two"]}
+    row = {"one": {"acc,none": 1.0}}
+    found = read(new_file(tmp_path / "a", row, groups=twice)).groups
+    assert set(found.values()) == {("one", "two")}
+    deep = {f"g{n}": [f"g{n + 1}"] for n in range(1200)}
+    assert read(new_file(tmp_path / "b", row, groups=deep)).groups["g0"] == ("g1200",)
+    circle = {"g": ["one", "h"], "h": ["g", "two"]}
+    assert read(new_file(tmp_path / "c", row, groups=circle)).groups == {
+        "g": ("one", "two"),
+        "h": ("one", "two"),
+    }
+
+
 def test_the_later_evaluation_has_the_later_date(tmp_path):
     one = new_file(tmp_path, {"piqa": {"acc,none": 1.0}}, date="2024-03-01T10-20-30.5")
     two = new_file(tmp_path, {"piqa": {"acc,none": 1.0}}, date="2024-03-01T10-20-31")

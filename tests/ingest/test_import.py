@@ -136,6 +136,75 @@ def test_groups_of_tasks(tmp_path, store, load):
         load(tmp_path, groups=("y",))
 
 
+def grouped(folder: Path, tasks: str = "abcd", **more) -> Path:
+    """Four tasks of a group inside another, as versions from 0.4 write it."""
+    shares = {"a": (20, 100), "b": (60, 200), "c": (120, 300), "d": (360, 400)}
+    for step in (1, 2):
+        values = {name: (right + 10 * step) / size for name, (right, size) in shares.items()}
+        sizes = {name: size for name, (_, size) in shares.items()}
+        rows = {name: metrics(values[name], sizes[name]) for name in tasks}
+        mean = sum(values[name] * sizes[name] for name in values) / 1000
+        rows["mmlu"] = {"acc,none": mean, "acc_stderr,none": 0.01}
+        new_file(
+            folder,
+            rows,
+            model_args=f"pretrained=org/m,revision=step{step}",
+            date=f"2024-01-01T00-00-0{step}",
+            groups={"mmlu": ["stem", "c", "d"], "stem": ["a", "b"]},
+            sizes={name: sizes[name] for name in tasks},
+            **more,
+        )
+    return folder
+
+
+def test_a_group_that_holds_another(tmp_path, store, load):
+    load(grouped(tmp_path))
+    run = opened(store)
+    levels = run.step_levels().query("group == 'all'").set_index(["task", "step"])["value"]
+    assert levels["mmlu"].tolist() == pytest.approx([0.6, 0.64])
+    changes = run.step_changes().query("group == 'all'").set_index("task")
+    assert changes.loc["mmlu", "change"] == pytest.approx(0.04)
+    assert changes["num_pairs"].to_dict() == {"mmlu": 4, "stem": 2}
+
+
+def test_a_task_of_a_group_that_was_not_imported(tmp_path, store, load, caplog):
+    assert load(grouped(tmp_path, "abc")).groups == {"mmlu": 4, "stem": 2}
+    run = opened(store)
+    assert run.record.groups["mmlu"] == ("a", "b", "c", "d")
+    levels = run.step_levels().query("task == 'mmlu' and group == 'all'")
+    assert levels["value"].tolist() == pytest.approx([0.6, 0.64])
+    assert set(levels["source"]) == {"aggregates"}
+    assert "org/m step1 (3 of 4 parts)" in caplog.text
+    assert "mmlu" not in set(run.step_changes()["task"])
+
+
+def test_groups_with_examples_in_the_prompt(tmp_path, store, load):
+    grouped(tmp_path, "abc", shots=dict.fromkeys("abc", 5) | {"mmlu": 5})
+    load(tmp_path)
+    assert opened(store).record.groups == {
+        "mmlu (5-shot)": ("a (5-shot)", "b (5-shot)", "c (5-shot)", "d (5-shot)"),
+        "stem (5-shot)": ("a (5-shot)", "b (5-shot)"),
+    }
+
+
+def test_a_pattern_takes_no_groups_for_tasks(tmp_path, store, load):
+    rows = {"x_1": metrics(0.5, 4), "x_2": metrics(0.25, 4), "x_in": metrics(0.375, 4)}
+    new_file(tmp_path, rows, groups={"x_in": ["x_1", "x_2"]})
+    load(tmp_path, groups=("x=x_*",))
+    assert opened(store).record.groups["x"] == ("x_1", "x_2")
+
+
+def test_a_document_that_is_no_number_stops_the_import(tmp_path, load):
+    new_file(tmp_path, {"piqa": metrics(0.5, 4)}, sizes={"piqa": 4})
+    lines = answers([1, 0, 1, 0])
+    lines[2]["acc"] = float("nan")
+    path = samples_file(tmp_path, "piqa", lines)
+    with pytest.raises(UserError, match="line 3: document 2: acc is nan") as stop:
+        load(tmp_path)
+    assert str(stop.value).startswith(f"{path}: ")
+    assert load(tmp_path, skip_bad=True).new == 1
+
+
 def test_bad_files_stop_everything_unless_they_are_left_out(tmp_path, store, load):
     folder = steps(tmp_path / "in", {1: 0.25})
     bad = folder / "results_bad.json"

@@ -1,25 +1,8 @@
 import pytest
 
 from sweeper.errors import UserError
-from sweeper.ingest.naming import Naming, at_step, read_pattern, step_of
+from sweeper.ingest.naming import Naming, at_step, read_pattern
 from sweeper.ingest.result import Origin
-
-
-@pytest.mark.parametrize(
-    ("revision", "step"),
-    [
-        ("step1000", 1000),
-        ("step0", 0),
-        ("global_step143000", 143000),
-        ("checkpoint-500", 500),
-        ("stage1-step1000-tokens5B", 1000),
-        ("main", None),
-        ("v2", None),
-        ("misstep3", None),
-    ],
-)
-def test_step_of_a_revision(revision, step):
-    assert step_of(revision) == step
 
 
 @pytest.mark.parametrize(

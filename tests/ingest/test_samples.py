@@ -118,6 +118,8 @@ def test_a_log_that_changes_between_the_two_readings(tmp_path):
         ("[{]", "not valid JSON"),
         ('{"acc": 1}\n', "line 1: 'doc_id' is missing"),
         ('{"doc_id": "x", "acc": 1}\n', "line 1: invalid literal"),
+        ('{"doc_id": 7, "acc": NaN}\n', "line 1: document 7: acc is nan, not a finite number"),
+        ('{"doc_id": 7, "ppl": -Infinity}\n', "line 1: document 7: ppl is -inf, not a finite"),
         ('{"doc_id": 0, "acc": 1}\n' * 2, r"line 2: document 0 stands twice \(filter none\)"),
     ],
 )

@@ -1,17 +1,25 @@
 """Eviction from a hub cache that lies on the disk as the hub's own tools lay it out."""
 
+import gc
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from huggingface_hub import scan_cache_dir
+import torch
+from huggingface_hub import constants, scan_cache_dir
 
+from sweeper.models import hub, leased_folder, loading, resolve
 from sweeper.models.evict import Lease, evict
+from sweeper.records import Checkpoint
+from sweeper.run import calibrate
+from sweeper.spec.model import ModelSpec
 
 KB = 1000
 
@@ -73,8 +81,7 @@ def fetched(cache: Cache, number: int, repo: str = "org/tiny", **options) -> Non
 
 def note_of(number: int, repo: str = "org/tiny") -> Path:
     name = f"models--{repo.replace('/', '--')}@{commit(number)}"
-    (path,) = Path(os.environ["SWEEPER_CACHE"]).glob(f"fetched/*/{name}")
-    return path
+    return Path(constants.HF_HUB_CACHE) / ".locks" / "sweeper" / name
 
 
 def test_what_was_not_used_for_longest_goes_until_the_rest_fits(cache):
@@ -135,7 +142,7 @@ def test_what_this_process_uses_stays_until_it_lets_go(cache):
 
 @pytest.fixture
 def user(cache) -> Iterator[subprocess.Popen]:
-    """Another process that uses the first revision."""
+    """Another process that uses the first revision, with a cache of its own for all else."""
     fetched(cache, 1)
     code = (
         "import sys, huggingface_hub.constants as c; c.HF_HUB_CACHE = sys.argv[1]\n"
@@ -145,6 +152,7 @@ def user(cache) -> Iterator[subprocess.Popen]:
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(cache.folder), commit(1)],
         cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, "SWEEPER_CACHE": str(cache.folder.parent / "elsewhere")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -163,6 +171,51 @@ def test_what_another_process_uses_stays_until_that_is_dead(cache, user):
     assert evict(0) == [commit(1)]
 
 
+@pytest.fixture
+def real(cache, tiny_folder) -> tuple[Checkpoint, ModelSpec]:
+    """A model that can be loaded, and came from the hub."""
+    files = {file.name: file.read_bytes() for file in tiny_folder("gpt2").iterdir()}
+    fetched(cache, 1, files=files, ref="main")
+    spec = ModelSpec(path="org/tiny")
+    return resolve("mine", spec, "cpu"), spec
+
+
+def test_a_leased_folder_stays_while_the_block_lasts(real):
+    checkpoint, spec = real
+    with leased_folder(checkpoint, spec) as folder:
+        assert evict(0) == []
+        assert (folder / "model.safetensors").is_file()
+    assert evict(0) == [checkpoint.commit]
+
+
+def test_a_model_stays_while_its_speed_is_measured(real, monkeypatch):
+    checkpoint, spec = real
+    deleted = []
+
+    def load(*given):
+        deleted.extend(evict(0))
+        return loading_load(*given)
+
+    loading_load = loading.load
+    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(calibrate, "SECONDS", 0.0)
+    threads = torch.get_num_threads()
+    request = {"checkpoint": asdict(checkpoint), "spec": spec.model_dump(), "threads": threads}
+    calibrate.measure(request)
+    assert deleted == []
+    assert evict(0) == [checkpoint.commit]
+
+
+def test_a_model_of_the_harness_stays_as_long_as_it_is_there(real):
+    from sweeper.score.harness.model import SweeperLM
+
+    model = SweeperLM("org/tiny", device="cpu")
+    assert evict(0) == []
+    del model
+    gc.collect()
+    assert evict(0) == [commit(1)]
+
+
 def test_a_repository_stays_while_its_first_file_is_on_its_way(cache):
     fetched(cache, 1)
     with Lease("org/tiny", commit(2)) as lease:
@@ -174,6 +227,47 @@ def test_a_repository_stays_while_its_first_file_is_on_its_way(cache):
         assert partial.exists()
         cache.add("org/tiny", commit(2), weights(2))
         assert evict(0) == [commit(1)]
+    assert cache.commits() == {commit(2)}
+
+
+def test_a_repository_stays_while_only_its_tokenizer_is_on_its_way(cache):
+    fetched(cache, 1)
+    with Lease("org/tiny", commit(2)):  # a model with random weights: never evicted, no note of it
+        assert evict(0) == []
+    assert evict(0) == [commit(1)]
+
+
+def test_what_a_deletion_takes_from_a_revision_on_its_way_is_fetched_again(cache, monkeypatch):
+    """The deletion looks at the cache before a link to an existing file is set, and acts after."""
+    fetched(cache, 1)
+    scanned, linked, threads = threading.Event(), threading.Event(), []
+
+    def scan(folder):
+        found = scan_cache_dir(folder)
+        scanned.set()
+        linked.wait(60)
+        return found
+
+    def download(repo, commit, **_):
+        snapshot = cache.folder / "models--org--tiny" / "snapshots" / commit
+        if not threads:
+            cache.add(repo, commit, {"model.safetensors": b"2" * KB})
+            threads.append(threading.Thread(target=evict, args=[0]))
+            threads[0].start()
+            scanned.wait(60)
+            (shared,) = (file for file in snapshot.parent.glob("*/tokenizer.json"))
+            (snapshot / "tokenizer.json").symlink_to(os.readlink(shared))
+            linked.set()
+        else:
+            shutil.rmtree(snapshot)
+            cache.add(repo, commit, weights(2))
+        return snapshot
+
+    monkeypatch.setattr("sweeper.models.evict.scan_cache_dir", scan)
+    monkeypatch.setattr("sweeper.models.hub._snapshot", download)
+    folder = hub.fetch("org/tiny", commit(2))
+    threads[0].join()
+    assert (folder / "tokenizer.json").read_bytes() == b"t" * KB
     assert cache.commits() == {commit(2)}
 
 
@@ -211,13 +305,11 @@ def test_no_cache_and_no_notes_are_no_trouble(cache, monkeypatch):
     assert evict(0) == []
 
 
-def test_without_a_place_for_notes_nothing_is_ever_evicted(cache, tmp_path, monkeypatch):
-    file = tmp_path / "file"
-    file.write_text("in the way")
-    monkeypatch.setenv("SWEEPER_CACHE", str(file))
+def test_without_a_place_for_notes_nothing_is_ever_evicted(cache):
+    (cache.folder / ".locks").write_text("in the way")
     with Lease("org/tiny", commit(1)) as lease:
         lease.mark_fetched()
         cache.add("org/tiny", commit(1), weights(1))
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match="locks"):
         evict(0)
     assert cache.commits() == {commit(1)}

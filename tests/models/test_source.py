@@ -6,7 +6,7 @@ import pytest
 from tiny_models import build_tiny
 
 from sweeper.errors import UserError
-from sweeper.models import resolve, weights_folder
+from sweeper.models import resolve, resolve_all, weights_folder
 from sweeper.models.fingerprint import file_sha256, folder_fingerprint
 from sweeper.spec.model import ModelSpec, WheelFallback
 
@@ -60,6 +60,29 @@ def test_fingerprint_does_not_depend_on_place_or_other_files(folder):
     (moved / "README.md").write_text("about")
     (moved / "optimizer.bin").write_text("state")
     assert folder_fingerprint(moved) == before
+
+
+def test_code_beside_the_weights_is_another_model(folder):
+    """The same files give other numbers where the model's own code runs."""
+    plain, trusted = (ModelSpec(path=str(folder), trust_remote_code=code) for code in (False, True))
+    without, with_code = resolve("mine", plain, "cpu"), resolve("mine", trusted, "cpu")
+    assert without.fingerprint == folder_fingerprint(folder)
+    assert with_code.fingerprint == f"{folder_fingerprint(folder)}+code"
+    assert without.identity() != with_code.identity()
+    assert weights_folder(with_code, trusted) == folder
+    with pytest.raises(UserError, match="where the sweep was planned"):
+        weights_folder(with_code, plain)
+
+
+def test_code_is_told_beside_random_weights_and_steps_as_well(folder):
+    drawn = ModelSpec(path=str(folder), random_weights=7, trust_remote_code=True)
+    files = folder_fingerprint(folder, weights=False)
+    checkpoint = resolve("mine", drawn, "cpu")
+    assert checkpoint.fingerprint == f"random:7:{files}+code"
+    assert weights_folder(checkpoint, drawn) == folder
+    steps = ModelSpec(path=str(folder.parent), revisions="model", trust_remote_code=True)
+    (step,) = resolve_all("mine", steps, "cpu")
+    assert step.fingerprint == f"{folder_fingerprint(folder)}+code"
 
 
 def test_pickled_weights_count_only_without_safetensors(folder):

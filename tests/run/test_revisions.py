@@ -86,7 +86,7 @@ def done(trained, tmp_path_factory) -> tuple[sweeper.Run, list[tuple[bool, str]]
         return weights_folder(checkpoint, spec)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeper.models.prefetch.weights_folder", noting)
+        patch.setattr("sweeper.models.source.weights_folder", noting)
         return run(tmp_path_factory.mktemp("done"), trained), asked
 
 

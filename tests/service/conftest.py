@@ -134,7 +134,12 @@ def job_file(shared, tmp_path) -> Callable[..., Path]:
                 },
             },
             "statistics": {"resamples": 100},
-            "cluster": {"workers": 1, "address": "auto", "gpus_per_worker": 0},
+            "cluster": {
+                "workers": 1,
+                "address": "auto",
+                "gpus_per_worker": 0,
+                "shared_folders": [str(tmp_path)],
+            },
             **changes,
         }
         file = tmp_path / f"{name}.yaml"

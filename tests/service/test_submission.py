@@ -22,6 +22,7 @@ def tiny(tmp_path):
             "suite: {perplexity: {kind: perplexity, corpus: c}}\n"
             "condition:\n  baseline: {operation: null}\n"
             "  two: {operation: zero, neurons: {kind: explicit, neurons: {7: [1, 2]}}}\n"
+            "cluster: {shared_folders: [/data]}\n"
         )
         return load_job(file, [f"{key}={value}" for key, value in changes.items()])
 
@@ -78,3 +79,51 @@ def test_what_the_nodes_would_look_for_elsewhere_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         submission(tiny(**changes))
+
+
+FILES = {
+    "corpus.mine.path": "+corpus.mine={kind: file, path: FILE}",
+    "suite.mine.source.path": "+suite.mine={kind: minimal_pairs, source: {kind: file, path: FILE}}",
+    "suite.mine.data_files.test": "+suite.mine={kind: lm_eval, task: t, data_files: {test: FILE}}",
+    "suite.mine.task": "+suite.mine={kind: lm_eval, task: FILE.yaml}",
+    "suite.mine.tagger.model": (
+        "+suite.mine={kind: surprisal, corpus: c, tagger: {kind: spacy, model: ./FILE}}"
+    ),
+}
+
+
+@pytest.mark.parametrize("key", FILES)
+def test_files_must_lie_where_all_nodes_have_them(tiny, tmp_path, monkeypatch, key):
+    """A relative path is absolute by then: only the declared folders tell what the nodes have."""
+    monkeypatch.chdir(tmp_path)
+    name, _, value = FILES[key].partition("=")
+    mine = str(tmp_path / "mine.csv")
+    with pytest.raises(UserError) as caught:
+        submission(tiny(**{name: value.replace("FILE", "mine.csv")}))
+    assert str(caught.value).startswith(f"{key}: '{mine}")
+    assert str(caught.value).endswith("below the folders of cluster.shared_folders (/data)")
+    there = {name: value.replace("./FILE", "FILE").replace("FILE", "/data/sub/mine.csv")}
+    submission(tiny(**there))
+
+
+def test_a_store_that_is_a_folder_is_shared_and_what_lies_beside_is_not(tiny):
+    submission(tiny(store="/results", **{"corpus.c.path": "/results/data/c.txt"}))
+    for beside in ("/database/c.txt", "/data/../c.txt", "/results/c.txt"):
+        with pytest.raises(UserError, match=r"corpus\.c\.path: "):
+            submission(tiny(**{"corpus.c.path": beside}))
+
+
+def test_a_shared_folder_is_named_by_an_absolute_path(tiny):
+    with pytest.raises(UserError, match=r"cluster\.shared_folders") as caught:
+        tiny(**{"cluster.shared_folders": "[data]"})
+    assert "'data'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_refuses_a_file_of_this_machine_with_one_line(call, job_file, tmp_path):
+    file = job_file("mine")
+    code, _, err = call(
+        "submit", file, "cluster.shared_folders=[]", "--address", "http://127.0.0.1:1"
+    )
+    assert code == 2
+    assert f"corpus.text.path: '{tmp_path / 'story.txt'}' may lie on this machine only" in err

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from object_stores import environment
 
-from sweeper.errors import UserError
+from sweeper.errors import StoreError, UserError
 from sweeper.store import Store, compact, compaction, index, read_attempt
 
 COMPACTOR = Path(__file__).with_name("compactor.py")
@@ -20,9 +20,9 @@ WRITES, DELETIONS = 3, 4 * 3
 """Of a compaction of ``fill``: two tables and the marker; three for each attempt."""
 
 
-def fill(store, items, cells, attempts=4):
+def fill(store, items, cells, attempts=range(4)):
     """Attempts at cells of their own, one failure and its repetition, and a cell done twice."""
-    for number in range(attempts):
+    for number in attempts:
         status = {f"k{number}": "done", "twice": "done", "late": "done" if number else "failed"}
         done = [key for key, state in status.items() if state == "done"]
         rows = items([(key, item, number + item / 10) for key in done for item in range(3)])
@@ -252,3 +252,66 @@ def test_what_this_version_does_not_know_is_not_dropped(store, items, cells):
     assert compact(store.uri, grace=NOW).attempts == 3
     assert len(Store(store.uri).table("items", ["k2"])) == 3
     assert {path.stem for path in Path(store.uri, "tables/items").iterdir()} >= {"a2"}
+
+
+def test_a_reader_reads_only_the_pack_that_replaces_another(store, items, cells, monkeypatch):
+    reader = superseded(store, items, cells)
+    packs, markers = [], []
+    monkeypatch.setattr(index, "read_pack", noting(packs, index.read_pack))
+    monkeypatch.setattr(index, "read_marker", noting(markers, index.read_marker))
+    reader.refresh()
+    assert (len(packs), markers) == (1, [])
+    assert reader.done_keys() == Store(store.uri).done_keys()
+    assert reader.table("items", ["k0", "k5"]).num_rows == 6
+
+
+def test_a_reader_knows_what_it_knew_where_a_refresh_fails(store, items, cells, monkeypatch):
+    reader = superseded(store, items, cells)
+    known = reader.done_keys()
+    assert len(known) == 7
+
+    def out_of_reach(*_):
+        raise StoreError("store: cannot be read: 503")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "read_pack", out_of_reach)
+        with pytest.raises(StoreError, match="503"):
+            reader.refresh()
+    assert reader.done_keys() == known
+    reader.refresh()
+    assert reader.done_keys() == {*known, "k4", "k5"}
+
+
+def test_what_only_a_deleted_pack_held_is_forgotten(store, items, cells):
+    reader = superseded(store, items, cells)
+    reader.refresh()
+    (pack,) = Path(store.uri, "commits").glob("*.pack.json")
+    pack.unlink()
+    reader.refresh()
+    assert reader.done_keys() == {"large"}
+
+
+def superseded(store, items, cells):
+    """A reader that knows a large commit, and a pack which a later one has replaced."""
+    rows = items([("large", item, 1 / (1 + item)) for item in range(30_000)])
+    store.writer.commit("large", "u", "r", {"items": rows}, {"large": "done"})
+    size = os.path.getsize(f"{store.uri}/tables/items/large.parquet")
+    fill(store, items, cells)
+    compact(store.uri, grace=NOW, pack_bytes=size)
+    reader, commits = Store(store.uri), Path(store.uri, "commits")
+    first = set(commits.glob("*.pack.json"))
+    fill(store, items, cells, range(4, 6))
+    for _ in range(2):  # the second one deletes what the first one has replaced
+        compact(store.uri, grace=NOW, pack_bytes=size)
+    second = set(commits.glob("*.pack.json"))
+    assert (len(first), len(second), first & second) == (1, 1, set())
+    assert {path.name for path in set(commits.iterdir()) - second} == {"large.json"}
+    return reader
+
+
+def noting(names, read):
+    def note(files, name):
+        names.append(name)
+        return read(files, name)
+
+    return note
