@@ -31,8 +31,8 @@ from sweeper.errors import UserError
 from sweeper.ingest import ImportRecord, read_record
 from sweeper.records import ContrastEstimate, Estimate
 from sweeper.run.execute import execute
+from sweeper.run.preparation import Unavailable
 from sweeper.run.queue import GivenUp
-from sweeper.run.stages import Unavailable
 from sweeper.spec import load_job
 from sweeper.spec.contrast import ContrastSpec, Dissociation
 from sweeper.spec.job import JobSpec
@@ -237,8 +237,13 @@ class ImportedRun(Run):
             levels: of ``step_levels``, where they are known already.
         """
         known = self.step_levels() if levels is None else levels
-        confidence = self.record.statistics.confidence
-        return step_changes(known, self._documents, self.manifest(), confidence=confidence)
+        return step_changes(
+            known,
+            self._documents,
+            self.manifest(),
+            self.record.groups,
+            confidence=self.record.statistics.confidence,
+        )
 
     def estimates(self) -> pd.DataFrame:
         """No effects: nothing was clamped."""

@@ -53,6 +53,10 @@ STAGES = {
     "match": "matches on",
     "profile": "profiles over",
     "drift": "drift since",
+    "firing": "firing over",
+    "ngrams": "n-grams of",
+    "routing": "routing over",
+    "removal": "removal of MLPs over",
 }
 """Kinds of cells beside the scored ones, as they stand before what their task names."""
 
@@ -95,8 +99,8 @@ def _store_so_far(job: JobSpec) -> Store | None:
 def _forecast(
     sweep: Sweep, checkpoint: Checkpoint, store: Store | None, speeds: Speeds, part: float
 ) -> Forecast:
-    done = {} if store is None else done_work(sweep, checkpoint, store)
-    work = expected_work(sweep, checkpoint, done)
+    standing = None if store is None else done_work(sweep, checkpoint, store)
+    work = expected_work(sweep, checkpoint, standing)
     rate = speeds.rate(checkpoint)
     return forecast(sweep.job, checkpoint, work, rate=rate, workers=sweep.num_workers, part=part)
 

@@ -10,7 +10,14 @@ SCHEMA_VERSION = 1
 """Part of every cell key: a change of meaning of any stored number raises it."""
 
 CellStatus = Literal["done", "failed"]
-CellKind = Literal["census_part", "census", "match", "profile", "drift", "score"]
+AnalysisKind = Literal["firing_part", "firing", "ngrams_part", "ngrams", "routing", "removal"]
+CellKind = AnalysisKind | Literal["census_part", "census", "match", "profile", "drift", "score"]
+
+NO_FILTER = "none"
+"""Filter of lm-evaluation-harness that leaves answers as they are; metrics do not name it."""
+
+ALL_CORPORA = "all"
+"""All corpora together, in the results of a firing census; none of its corpora is so named."""
 
 
 def content_hash(content: Any) -> str:
@@ -37,7 +44,8 @@ class Checkpoint:
     commit: str | None
     """Hub commit; None for local files."""
     fingerprint: str
-    """``hub:<commit>`` or ``sha256:<hash of the local files>``; covers weights and tokenizer."""
+    """``hub:<commit>`` or ``sha256:<hash of the local files>``; covers weights and tokenizer. With
+    ``random:<seed>:`` before it where the weights were drawn from a seed."""
     origin: str
     """Where the weights came from, for people ("hub HuggingFaceTB/SmolLM2-135M", ...)."""
     model_type: str
@@ -54,14 +62,12 @@ class Checkpoint:
     """From the shape, within a few percent; 0 in runs of versions that did not note it."""
     step: int | None = None
     """Training step that the revision's name tells; None where it tells none."""
+    activation: str = ""
+    """Name of the activation function in the model's configuration; empty where it tells none."""
 
     def identity(self) -> dict[str, Any]:
         """The ingredients of a cell key that belong to the model (names are not among them)."""
-        return {
-            "fingerprint": self.fingerprint,
-            "dtype": self.dtype,
-            "attention": self.attention,
-        }
+        return {"fingerprint": self.fingerprint, "dtype": self.dtype, "attention": self.attention}
 
 
 NeuronSet = Mapping[int, Sequence[int]]
@@ -130,12 +136,12 @@ class Cell:
     model: str
     revision: str
     condition: str
-    """The job's name of the condition; "census", "profile" and "drift" for those."""
+    """The job's name of the condition; for cells of none their kind ("census", "drift" ...)."""
     seed: int | None
     condition_key: str | None
     task: str
-    """The job's name of the task; the corpus name for a census and a profile, the earlier revision
-    for a drift."""
+    """The job's name of the task; the corpus name for a census and what else reads text (those of
+    several corpora separated by commas), the earlier revision for a drift."""
     cost: float
     """Expected work in token positions (models differ in the time of one)."""
 
@@ -149,7 +155,7 @@ class Outlook:
     next_model: Mapping[str, Any] | None = None
     """Its model's specification as plain data."""
     ahead: frozenset[str] = frozenset()
-    """Hub commits that waiting and running units need."""
+    """Hub commits that the run still needs."""
     cache_gb: float | None = None
     """Most disk space of checkpoints fetched from the hub, in GB (10^9 bytes); None: no limit."""
 
@@ -164,7 +170,7 @@ class Unit:
     id: str
     checkpoint: Checkpoint
     cells: tuple[Cell, ...]
-    """None where the checkpoint is only to be loaded."""
+    """Empty where the checkpoint is only to be loaded."""
     model: Mapping[str, Any]
     """The model's specification as plain data."""
     task: Mapping[str, Any]
@@ -190,6 +196,11 @@ class Unit:
     """Of a profile, as plain data: the job's ``spec`` and the ``neurons`` by layer."""
     previous: Checkpoint | None = None
     """Of a drift: the earlier revision of the same model."""
+    analysis: Mapping[str, Any] | None = None
+    """Of firing, n-grams, routing and removal, as plain data: the job's ``spec``; ``corpora`` (name
+    -> specification) and ``fingerprints`` (name -> fingerprint of the text); ``parts`` of what is
+    put together (``key``, ``corpus``, ``windows`` of each); ``firing`` or ``routing``, the key of
+    the cell that it builds upon."""
     attempt: int = 1
     """How many times the cells were tried before, plus one."""
     saved: float = 0.0

@@ -74,6 +74,19 @@ def test_plan_before_and_after(call, job, tmp_path, monkeypatch):
     assert [part.strip() for part in row.split("│")[3:8]] == ["5", "5", "0", "0", "0:00"]
 
 
+def test_a_threshold_for_another_activation_is_known_before_the_run(call, job):
+    override = "firing={corpora:[text],threshold:{relu:0}}"
+    for command in ("plan", "run"):
+        code, _, err = call(command, job, override)
+        assert code == 2
+        assert err.splitlines()[-1] == (
+            "error: firing.threshold: {'relu': 0.0} has no number for 'silu', the activation "
+            "function of model 'stories'; allowed is one number, or one for each activation "
+            "function, 'silu' among them"
+        )
+        assert "measuring" not in err
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -25,7 +25,7 @@ ROOMS = {
         *("records", "errors", "atomic"),
     },
     "aggregate": {"store", "records", "errors"},
-    "ingest": {"store", "layout", "records", "errors"},
+    "ingest": {"store", "layout", "spec", "records", "errors"},
     "report": {"aggregate", "store", "records", "errors", "atomic"},
     "api": {"spec", "run", "store", "aggregate", "ingest", "report", "records", "errors"},
     "service": {"spec", "run", "store", "report", "records", "errors"},

@@ -7,7 +7,7 @@ from sweeper.models.cache import cache_folder
 from sweeper.models.families import FAMILIES, Dimensions, Family, family_of
 from sweeper.models.pull import pull
 from sweeper.models.revisions import resolve_all
-from sweeper.models.source import resolve, weights_folder
+from sweeper.models.source import leased_folder, resolve, weights_folder
 
 __all__ = [
     "FAMILIES",
@@ -15,6 +15,7 @@ __all__ = [
     "Family",
     "cache_folder",
     "family_of",
+    "leased_folder",
     "pull",
     "resolve",
     "resolve_all",

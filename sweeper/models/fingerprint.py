@@ -32,26 +32,34 @@ def weight_files(folder: Path) -> list[Path]:
     return _matching(folder, SAFETENSORS) or _matching(folder, BIN)
 
 
-def folder_fingerprint(folder: Path) -> str:
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a tokenizer."""
+    return _matching(folder, TOKENIZER)
+
+
+def folder_fingerprint(folder: Path, *, weights: bool = True) -> str:
     """``sha256:<hash>`` over names and contents of configuration, tokenizer, code and weights.
 
     The folder's own name and place, and any other file in it, do not matter.
 
+    Args:
+        folder: in Hugging Face format.
+        weights: whether the weights count; without them there need be none.
+
     Raises:
-        UserError: no folder, or no configuration, tokenizer or weights in it.
+        UserError: no folder, or something of this is not in it.
     """
     if not folder.is_dir():
         raise UserError(f"path: there is no folder {str(folder)!r}")
     if not (folder / CONFIG).is_file():
         raise UserError(f"path: the folder {str(folder)!r} has no {CONFIG}")
-    tokenizer, weights = _matching(folder, TOKENIZER), weight_files(folder)
-    for found, needed in (
-        (tokenizer, "tokenizer.json"),
-        (weights, " or ".join([SAFETENSORS[0], BIN[0]])),
-    ):
+    kinds = {"tokenizer.json": tokenizer_files(folder)}
+    if weights:
+        kinds[" or ".join([SAFETENSORS[0], BIN[0]])] = weight_files(folder)
+    for needed, found in kinds.items():
         if not found:
             raise UserError(f"path: the folder {str(folder)!r} has no {needed}")
-    files = {folder / CONFIG, *tokenizer, *weights, *_matching(folder, CODE)}
+    files = {folder / CONFIG, *_matching(folder, CODE)}.union(*kinds.values())
     listing = [(file.name, file_sha256(file)) for file in sorted(files)]
     return f"sha256:{hashlib.sha256(json.dumps(listing).encode()).hexdigest()}"
 

@@ -23,13 +23,24 @@ from huggingface_hub.errors import (
     RevisionResolutionError,
 )
 
-from sweeper.errors import UserError
-from sweeper.models.evict import Lease, repo_folder
-from sweeper.models.fingerprint import BIN, CODE, CONFIG, SAFETENSORS, TOKENIZER, weight_files
+from sweeper.errors import UserError, first_line
+from sweeper.models.evict import Lease, is_whole, repo_folder
+from sweeper.models.fingerprint import (
+    BIN,
+    CODE,
+    CONFIG,
+    SAFETENSORS,
+    TOKENIZER,
+    tokenizer_files,
+    weight_files,
+)
 from sweeper.spec.revisions import is_name
 
 _TIMEOUT = 8.0
 """Seconds that the hub has for a sign of life before it counts as not reachable."""
+
+_FETCHES = 3
+"""Of files that are deleted meanwhile."""
 
 
 class HubUnreachableError(Exception):
@@ -57,10 +68,11 @@ class HubRevisions:
     are from the hub."""
 
 
-def find(repo: str, revision: str, *, code: bool = False) -> HubModel:
+def find(repo: str, revision: str, *, code: bool = False, weights: bool = True) -> HubModel:
     """Resolve a branch, tag or commit and read the configuration; no weights are downloaded.
 
-    Where the hub cannot be reached, what its local cache knows is taken, weights included.
+    Where the hub cannot be reached, what its local cache knows is taken, weights included if they
+    are wanted.
 
     Raises:
         UserError: the hub knows no such repository, revision or configuration, or denies access.
@@ -75,9 +87,9 @@ def find(repo: str, revision: str, *, code: bool = False) -> HubModel:
             repo, CONFIG, revision=commit.resolved, local_files_only=reason is not None
         )
         if reason is not None:
-            _snapshot(repo, commit.resolved, code=code, local_files_only=True)
+            _snapshot(repo, commit.resolved, code=code, weights=weights, local_files_only=True)
     except (RevisionResolutionError, LocalEntryNotFoundError, httpx2.TransportError) as error:
-        raise HubUnreachableError(reason or _one_line(error)) from error
+        raise HubUnreachableError(reason or first_line(error)) from error
     except (HfHubHTTPError, EntryNotFoundError) as error:
         raise _as_user_error(error, repo, revision) from error
     content = json.loads(Path(config).read_text())
@@ -98,7 +110,7 @@ def revisions(repo: str) -> HubRevisions:
     try:
         found = HfApi().list_repo_refs(repo)
     except httpx2.TransportError as error:
-        return HubRevisions(commits=_cached_revisions(repo), reason=_one_line(error))
+        return HubRevisions(commits=_cached_revisions(repo), reason=first_line(error))
     except HfHubHTTPError as error:
         raise _as_user_error(error, repo, "main") from error
     commits = {ref.name: ref.target_commit for ref in [*found.tags, *found.branches]}
@@ -122,7 +134,7 @@ def config_at(repo: str, commit: str) -> dict[str, Any]:
     try:
         config = hf_hub_download(repo, CONFIG, revision=commit)
     except (LocalEntryNotFoundError, httpx2.TransportError) as error:
-        raise UserError(f"path: {CONFIG} of {repo!r}: {_one_line(error)}") from error
+        raise UserError(f"path: {CONFIG} of {repo!r}: {first_line(error)}") from error
     except (HfHubHTTPError, EntryNotFoundError) as error:
         raise _as_user_error(error, repo, commit) from error
     content: dict[str, Any] = json.loads(Path(config).read_text())
@@ -138,7 +150,9 @@ def is_cached(repo: str, commit: str, *, code: bool = False) -> bool:
     return True
 
 
-def fetch(repo: str, commit: str, *, name: str | None = None, code: bool = False) -> Path:
+def fetch(
+    repo: str, commit: str, *, name: str | None = None, code: bool = False, weights: bool = True
+) -> Path:
     """Folder with the files of a commit that loading needs, downloaded where they are missing.
 
     Args:
@@ -146,26 +160,30 @@ def fetch(repo: str, commit: str, *, name: str | None = None, code: bool = False
         commit: full hash.
         name: branch or tag that stands for the commit, for when the hub is out of reach.
         code: whether Python files are wanted, too.
+        weights: whether the weights are; what little there is without them is never evicted.
 
     Raises:
         UserError: access is denied, the hub cannot be reached, or the commit holds no weights.
     """
     with Lease(repo, commit) as lease:
-        if not weight_files(repo_folder(repo) / "snapshots" / commit):
+        if weights and not weight_files(repo_folder(repo) / "snapshots" / commit):
             lease.mark_fetched()
-        folder = _fetch(repo, commit, code=code)
+        for _ in range(_FETCHES):
+            folder = _fetch(repo, commit, code=code, weights=weights)
+            if is_whole(folder):
+                break
     if name is not None and name != commit:
         _remember_revision(repo, name, commit)
     return folder
 
 
-def _fetch(repo: str, commit: str, *, code: bool) -> Path:
+def _fetch(repo: str, commit: str, *, code: bool, weights: bool) -> Path:
     try:
-        return _snapshot(repo, commit, code=code, local_files_only=False)
+        return _snapshot(repo, commit, code=code, weights=weights, local_files_only=False)
     except (LocalEntryNotFoundError, httpx2.TransportError) as error:
         raise UserError(
-            f"path: the weights of {repo!r} at {commit} are not in the local hub cache, "
-            f"and the hub cannot be reached: {_one_line(error)}"
+            f"path: the {'weights' if weights else 'files'} of {repo!r} at {commit} are not in the "
+            f"local hub cache, and the hub cannot be reached: {first_line(error)}"
         ) from error
     except HfHubHTTPError as error:
         raise _as_user_error(error, repo, commit) from error
@@ -185,7 +203,7 @@ def _reachable(repo: str, revision: str | None) -> str | None:
     try:
         HfApi().model_info(repo, revision=revision, timeout=_TIMEOUT)
     except (OfflineModeIsEnabled, httpx2.TransportError) as error:
-        return _one_line(error)
+        return first_line(error)
     except HFValidationError as error:
         raise UserError(
             f"path: {repo!r} is no local folder, no .gguf file and no name of a hub repository"
@@ -193,7 +211,7 @@ def _reachable(repo: str, revision: str | None) -> str | None:
     except HfHubHTTPError as error:
         if error.response.status_code < 500:
             raise _as_user_error(error, repo, revision or "main") from error
-        return _one_line(error)
+        return first_line(error)
     return None
 
 
@@ -218,20 +236,25 @@ def _remember_revision(repo: str, name: str, commit: str) -> None:
             os.replace(aside, file)
 
 
-def _snapshot(repo: str, commit: str, *, code: bool, local_files_only: bool) -> Path:
+def _snapshot(
+    repo: str, commit: str, *, code: bool, local_files_only: bool, weights: bool = True
+) -> Path:
     common = [CONFIG, *TOKENIZER, *(CODE if code else ())]
-    for weights in (SAFETENSORS, BIN):  # pickled files only where a revision has nothing else
+    # Pickled files only where a revision has nothing else.
+    for patterns in (SAFETENSORS, BIN) if weights else ((),):
         folder = Path(
             snapshot_download(
                 repo,
                 revision=commit,
-                allow_patterns=[*common, *weights],
+                allow_patterns=[*common, *patterns],
                 local_files_only=local_files_only,
             )
         )
-        if weight_files(folder):
+        found = weight_files(folder) if weights else tokenizer_files(folder)
+        if found:
             return folder
-    raise LocalEntryNotFoundError(f"neither {SAFETENSORS[0]} nor {BIN[0]} at commit {commit}")
+    lacking = f"neither {SAFETENSORS[0]} nor {BIN[0]}" if weights else f"no {TOKENIZER[0]}"
+    raise LocalEntryNotFoundError(f"{lacking} at commit {commit}")
 
 
 def _as_user_error(error: Exception, repo: str, revision: str) -> UserError:
@@ -249,8 +272,4 @@ def _as_user_error(error: Exception, repo: str, revision: str) -> UserError:
         )
     if isinstance(error, EntryNotFoundError):
         return UserError(f"path: the hub repository {repo!r} has no {CONFIG} at {revision!r}")
-    return UserError(f"path: the hub refuses {repo!r} at {revision!r}: {_one_line(error)}")
-
-
-def _one_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+    return UserError(f"path: the hub refuses {repo!r} at {revision!r}: {first_line(error)}")

@@ -39,6 +39,10 @@ class MlpSite:
     start: int
     size: int
     activation: nn.Module
+    factor: nn.Module | None
+    """Its outputs ``[..., factor_start : factor_start + size]`` multiply the activations; None
+    where the MLP is not gated."""
+    factor_start: int
     output: nn.Module
     """Projection back to the residual stream."""
     hidden: int
@@ -163,15 +167,24 @@ def _load_model(checkpoint: Checkpoint, spec: ModelSpec, folder: Path) -> PreTra
     auto: Any = AutoModelForCausalLM  # its annotations know no loading report
     apart = spec.offload != "none"
     placement = _apart(checkpoint, spec, folder) if apart else _placement(checkpoint)
-    model, report = auto.from_pretrained(
-        folder,
-        dtype=getattr(torch, checkpoint.dtype),
-        attn_implementation=checkpoint.attention,
-        device_map=placement,
-        local_files_only=True,
-        trust_remote_code=spec.trust_remote_code,
-        output_loading_info=True,
-    )
+    options: dict[str, Any] = {
+        "dtype": getattr(torch, checkpoint.dtype),
+        "attn_implementation": checkpoint.attention,
+        "device_map": placement,
+        "output_loading_info": True,
+    }
+    if spec.random_weights is None:
+        model, report = auto.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=spec.trust_remote_code,
+            **options,
+        )
+    else:
+        fresh: Any = _fresh(spec.random_weights, spec, folder)
+        model, report = type(fresh).from_pretrained(
+            None, config=fresh.config, state_dict=fresh.state_dict(), **options
+        )
     if report["missing_keys"]:  # transformers would fill them with random numbers
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise UserError(f"model.{checkpoint.model}.path: the files lack weights: {missing}")
@@ -179,6 +192,21 @@ def _load_model(checkpoint: Checkpoint, spec: ModelSpec, folder: Path) -> PreTra
         _check_on_gpus(checkpoint, model)
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _fresh(seed: int, spec: ModelSpec, folder: Path) -> PreTrainedModel:
+    """The model with transformers' own initialisation: in float32 on CPU, whatever runs it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _untrained(spec, folder, dtype=torch.float32)
+
+
+def _untrained(spec: ModelSpec, folder: Path, **options: Any) -> PreTrainedModel:
+    code = spec.trust_remote_code
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=code)
+    auto: Any = AutoModelForCausalLM
+    model: PreTrainedModel = auto.from_config(config, trust_remote_code=code, **options)
+    return model
 
 
 def _placement(checkpoint: Checkpoint) -> str | None:
@@ -196,11 +224,8 @@ def _apart(checkpoint: Checkpoint, spec: ModelSpec, folder: Path) -> dict[str, s
             f"model.{checkpoint.model}.offload: 'cpu' is where the model computes; "
             "allowed without a GPU are none and disk"
         )
-    code = spec.trust_remote_code
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=code)
     with torch.device("meta"):
-        auto: Any = AutoModelForCausalLM
-        skeleton = auto.from_config(config, trust_remote_code=code)
+        skeleton = _untrained(spec, folder)
     device = "cpu" if checkpoint.device == "cpu" else "cuda:0"
     return device_map(skeleton, family_of(checkpoint.model_type).layers, device, spec.offload)
 
@@ -217,6 +242,7 @@ def _check_on_gpus(checkpoint: Checkpoint, model: nn.Module) -> None:
 
 def _sites(model: PreTrainedModel, family: Family, size: int) -> tuple[MlpSite, ...]:
     layers = model.get_submodule(family.layers)
+    factor = family.pre_activation if family.fused_gate else family.up
     sites = tuple(
         MlpSite(
             layer=index,
@@ -224,6 +250,8 @@ def _sites(model: PreTrainedModel, family: Family, size: int) -> tuple[MlpSite, 
             start=0,
             size=size,
             activation=layer.get_submodule(family.activation),
+            factor=layer.get_submodule(factor) if factor is not None else None,
+            factor_start=size if family.fused_gate else 0,
             output=layer.get_submodule(family.output),
             hidden=getattr(model.config, family.hidden_key),
         )

@@ -33,8 +33,8 @@ class MissingWeightError(RuntimeError):
 def open_rows(checkpoint: Checkpoint, spec: ModelSpec, folder: Path) -> Iterator[Rows]:
     """Open a checkpoint's files for reading the neurons' weights; no more than a layer is read.
 
-    Pickled files are mapped into memory, tensors only. Those of an old format cannot be, so the
-    model is loaded and all but these weights are let go.
+    Pickled files are mapped into memory, tensors only. Those of an old format cannot be, and
+    random weights are in no file, so the model is loaded and all but these weights are let go.
 
     Args:
         checkpoint: the model at a revision.
@@ -49,6 +49,9 @@ def open_rows(checkpoint: Checkpoint, spec: ModelSpec, folder: Path) -> Iterator
     """
     family, files = family_of(checkpoint.model_type), weight_files(folder)
     with ExitStack() as stack:
+        if spec.random_weights is not None:
+            yield _loaded(checkpoint, spec, folder)
+            return
         if any(_is_safetensors(file) for file in files):
             stored = _in_safetensors(files, family, checkpoint.num_neurons, stack)
         elif all(_can_be_mapped(file) for file in files if file.suffix == ".bin"):

@@ -9,13 +9,14 @@ than half of what is free. Its failures are left to the real load, which meets t
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from sweeper.models.evict import Lease, evict
+from sweeper.models.evict import evict
 from sweeper.models.fingerprint import weight_files
-from sweeper.models.source import weights_folder
+from sweeper.models.source import leased_folder
 from sweeper.records import Checkpoint, Outlook
 from sweeper.spec.model import ModelSpec
 
@@ -39,8 +40,7 @@ class CheckpointFiles:
         """
         self._free_bytes = free_bytes
         self._current: Checkpoint | None = None
-        self._lease: Lease | None = None
-        self._next_lease: Lease | None = None
+        self._held, self._near = ExitStack(), ExitStack()
         self._thread: threading.Thread | None = None
         self._outlook = Outlook()
         self._prepared: tuple[Checkpoint | None, Checkpoint | None] = (None, None)
@@ -55,10 +55,10 @@ class CheckpointFiles:
         if self._is_busy() and self._outlook.next_checkpoint == checkpoint:
             self.wait()
         self._unwanted.set()
-        before, self._lease = self._lease, _lease(checkpoint)
-        _close(before)
         self._current = checkpoint
-        return weights_folder(checkpoint, spec)
+        with self._held:
+            self._held = ExitStack()
+            return self._held.enter_context(leased_folder(checkpoint, spec))
 
     def look_ahead(self, outlook: Outlook) -> None:
         """Make room on the disk and bring the next checkpoint near, in a thread of its own.
@@ -71,7 +71,7 @@ class CheckpointFiles:
             return
         self._prepared, self._outlook = wanted, outlook
         self._unwanted.clear()
-        _close(self._next_lease)
+        self._near.close()
         # A process that ends does not wait for a download.
         self._thread = threading.Thread(target=self._prepare, args=[outlook], daemon=True)
         self._thread.start()
@@ -87,13 +87,14 @@ class CheckpointFiles:
     def _prepare(self, outlook: Outlook) -> None:
         checkpoint = outlook.next_checkpoint
         try:
-            # Kept until the next time: what is brought near must still be there when it is used.
-            self._next_lease = None if checkpoint is None else _lease(checkpoint)
             if outlook.cache_gb is not None:
                 _evict(outlook.cache_gb * 1e9, outlook.ahead)
             if checkpoint is not None:
                 spec = TypeAdapter(ModelSpec).validate_python(outlook.next_model)
-                self._read(weights_folder(checkpoint, spec))
+                # Until the next time: what is brought near must still be there when it is used.
+                folder = self._near.enter_context(leased_folder(checkpoint, spec))
+                if spec.random_weights is None:
+                    self._read(folder)
         except Exception as error:
             _log.info("nothing could be prepared ahead: %s: %s", type(error).__name__, error)
 
@@ -108,21 +109,9 @@ class CheckpointFiles:
                     pass
 
 
-def _lease(checkpoint: Checkpoint) -> Lease | None:
-    """Keeps others from evicting what came from the hub; local files are nobody's to evict."""
-    if checkpoint.commit is None:
-        return None
-    return Lease(checkpoint.location, checkpoint.commit)
-
-
 def _evict(limit: float, ahead: frozenset[str]) -> None:
     """A limit that cannot be kept stops no work, but is said aloud."""
     try:
         evict(limit, ahead)
     except OSError as error:
         _log.warning("cluster.cache_gb: nothing can be deleted from the hub's cache: %s", error)
-
-
-def _close(lease: Lease | None) -> None:
-    if lease is not None:
-        lease.close()

@@ -49,10 +49,12 @@ def resolve_all(name: str, spec: ModelSpec, device: Device) -> tuple[Checkpoint,
 
 def _sources(spec: ModelSpec) -> list[Source] | None:
     """The revisions; None where the job does not ask for several."""
+    if spec.random_weights is not None:
+        return None
     if is_local(spec.path):
         folder = local_path(spec)
         wanted = _steps_inside(folder) if spec.revisions is None else spec.revisions
-        return None if wanted is None else _in_folder(folder, wanted)
+        return None if wanted is None else _in_folder(folder, spec, wanted)
     return None if spec.revisions is None else _on_hub(spec, spec.revisions)
 
 
@@ -64,13 +66,15 @@ def _steps_inside(folder: Path) -> list[str] | None:
     return sorted(names) or None
 
 
-def _in_folder(folder: Path, wanted: str | list[str]) -> list[Source]:
+def _in_folder(folder: Path, spec: ModelSpec, wanted: str | list[str]) -> list[Source]:
     if not folder.is_dir():
         raise UserError(f"path: there is no folder {str(folder)!r}")
     existing = _subfolders(folder)
     names = _names(wanted, existing)
     _refuse_missing([name for name in names if name not in existing], existing, f"folder {folder}")
-    return [from_folder(folder / name, f"folder {folder / name}", revision=name) for name in names]
+    return [
+        from_folder(folder / name, spec, f"folder {folder / name}", revision=name) for name in names
+    ]
 
 
 def _subfolders(folder: Path) -> list[str]:

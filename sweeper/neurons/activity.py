@@ -36,6 +36,14 @@ def cutoff(activation: nn.Module, threshold: float) -> float:
     return _number(above)
 
 
+def rounded_up(number: float, dtype: torch.dtype) -> float:
+    """The smallest number of a type that is not below a positive one of float32."""
+    rounded = torch.tensor(number, dtype=torch.float32).to(dtype)
+    if float(rounded) < number:  # the next one has the next higher bits
+        rounded = (rounded.view(torch.int16) + 1).view(dtype)
+    return float(rounded)
+
+
 @torch.inference_mode()
 def _exceeds(activation: nn.Module, value: float, threshold: float) -> bool:
     return bool(activation(torch.tensor([value], dtype=torch.float32)) > threshold)

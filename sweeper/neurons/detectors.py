@@ -7,7 +7,7 @@ that the n-gram occurs; (3) the n-grams that it covers make up at least 95 % of 
 Shapes: ``F`` neurons of a layer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,8 @@ class Detectors:
     neurons: Ints
     """Sorted."""
     covered: pd.DataFrame
-    """neuron, ngram, count (activations), occurrences: the n-grams that each of them covers."""
+    """neuron, ngram, count (activations), occurrences: the n-grams that each of them covers. With
+    ``factors`` where the pairs have them."""
 
 
 def find_detectors(
@@ -45,7 +46,7 @@ def find_detectors(
     """Detectors among neurons whose n-grams are known.
 
     Args:
-        pairs: neuron, ngram, count (``ngrams.NgramCounts``).
+        pairs: neuron, ngram, count, and maybe factors (``ngrams.NgramCounts``).
         activations: (F,), how often each neuron is active after an n-gram.
         to_cover: (F,), n-grams that make up 95 % of them (``ngrams.num_to_cover``); 0: unknown.
         occurrences: of each n-gram in the text.
@@ -63,22 +64,3 @@ def find_detectors(
     chosen = covered[covered["neuron"].isin(neurons)]
     ordered = chosen.sort_values(["neuron", "count", "ngram"], ascending=[True, False, True])
     return Detectors(neurons=neurons, covered=ordered.reset_index(drop=True))
-
-
-def ensembles(covered: Sequence[NDArray[np.int64]]) -> pd.DataFrame:
-    """How many different n-grams the detectors of each layer cover together.
-
-    Args:
-        covered: n-grams that are covered in each layer, with repeats or without.
-
-    Returns:
-        One row per layer: ``layer``, ``covered`` (different n-grams), ``cumulative`` (of this layer
-        and all before), ``new`` (in no layer before) and ``new_to_previous`` (not in the one
-        before).
-    """
-    rows, seen, previous = [], set[int](), set[int]()
-    for layer, ngrams in enumerate(covered):
-        here = {int(ngram) for ngram in ngrams}
-        rows.append((layer, len(here), len(here | seen), len(here - seen), len(here - previous)))
-        seen, previous = seen | here, here
-    return pd.DataFrame(rows, columns=["layer", "covered", "cumulative", "new", "new_to_previous"])

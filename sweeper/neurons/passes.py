@@ -57,6 +57,16 @@ class Unseen:
             return None
         return slice((start - self._batch.first) * self._batch.length, None)
 
+    @contextmanager
+    def new_places(self, layer: int) -> Iterator[slice | None]:
+        """As ``places``, but they count as seen only if the context ends without an exception."""
+        before = self._next[layer]
+        try:
+            yield self.places(layer)
+        except BaseException:
+            self._next[layer] = before
+            raise
+
 
 @torch.inference_mode()
 def read(
@@ -138,6 +148,43 @@ def watching(
     try:
         for site in sites:
             handles.append(site.pre_activation.register_forward_hook(hook_for(site)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def watching_factors(
+    sites: Sequence[MlpSite], look: Callable[[MlpSite, Tensor, Tensor | None], None]
+) -> Iterator[None]:
+    """Call ``look`` with every site's pre-activations and what multiplies their activations.
+
+    The latter is None where an MLP is not gated. Gates are computed before their factors.
+    """
+    waiting: dict[int, Tensor] = {}
+
+    def gate_for(site: MlpSite) -> Any:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            waiting[site.layer] = output[..., site.start : site.start + site.size].flatten(0, -2)
+            if site.factor is None:
+                look(site, waiting.pop(site.layer), None)
+
+        return hook
+
+    def factor_for(site: MlpSite) -> Any:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            factors = output[..., site.factor_start : site.factor_start + site.size]
+            look(site, waiting.pop(site.layer), factors.flatten(0, -2))
+
+        return hook
+
+    handles = []
+    try:
+        for site in sites:
+            handles.append(site.pre_activation.register_forward_hook(gate_for(site)))
+            if site.factor is not None:
+                handles.append(site.factor.register_forward_hook(factor_for(site)))
         yield
     finally:
         for handle in handles:

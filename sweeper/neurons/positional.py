@@ -11,11 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import entr
 
 Floats = NDArray[np.float64]
 
 LEAST_INFORMATION = 0.05
-"""Nats from which on a neuron counts as positional."""
+"""Nats beyond chance from which on a neuron counts as positional."""
+
+LEAST_WINDOWS = 10
+"""Fewer tell of no neuron whether it is positional; the study has thousands."""
+
+AT_ONCE = 256
+"""Neurons whose curves are looked at together: what is made of them stays in the cache."""
 
 TYPES = ("oscillatory", "both_extremes", "one_extreme", "other")
 
@@ -36,46 +43,69 @@ def mutual_information(frequency_FT: Floats) -> Floats:
     """I(activity, position) in nats, positions being equally frequent; shape (F,).
 
     The mean over positions of p ln(p / q) + (1 - p) ln((1 - p) / (1 - q)), p being the frequency at
-    the position and q over all positions; 0 for a neuron that is always or never active.
+    the position and q over all positions; 0 for a neuron that is always or never active. This is
+    the plug-in value, which chance alone makes positive (``by_chance``).
 
     Args:
         frequency_FT: share of the windows in which the neuron is active at the position.
     """
-    overall_F1 = frequency_FT.mean(1, keepdims=True)
-    parts_FT = _relative(frequency_FT, overall_F1) + _relative(1 - frequency_FT, 1 - overall_F1)
-    information: Floats = parts_FT.mean(1)
+    overall_F = frequency_FT.mean(1)
+    left_F = (entr(frequency_FT) + entr(1 - frequency_FT)).mean(1)
+    # The same as the mean divergence; rounding must not make it negative.
+    information: Floats = np.maximum(entr(overall_F) + entr(1 - overall_F) - left_F, 0.0)
     return information
 
 
-def _relative(share_FT: Floats, overall_F1: Floats) -> Floats:
-    """Divergence p ln(p / q), which is 0 where p is 0."""
-    ratio_FT = np.divide(share_FT, overall_F1, out=np.ones_like(share_FT), where=share_FT > 0)
-    relative: Floats = share_FT * np.log(ratio_FT)
-    return relative
+def by_chance(num_windows: int, length: int) -> float:
+    """Plug-in information of a neuron whose activity has nothing to do with the position, in nats.
+
+    The first term of its bias, (number of positions - 1) / (2 x number of observations), after
+    Miller (1955); a neuron that is active in few of the windows has less.
+
+    Args:
+        num_windows: at least 1.
+        length: positions of a window.
+    """
+    return (length - 1) / (2 * num_windows * length)
 
 
-def positional_types(frequency_FT: Floats, rule: TypeRule | None = None) -> pd.DataFrame:
-    """The type of each neuron's curve.
+def positional_types(
+    frequency_FT: Floats, num_windows: int, rule: TypeRule | None = None
+) -> pd.DataFrame:
+    """Which neurons are positional, and the type of their curves.
+
+    A neuron is positional if its information exceeds what chance gives by ``LEAST_INFORMATION``;
+    none is where there are fewer than ``LEAST_WINDOWS`` windows. Chance is no part of the study,
+    whose windows are so many that it does not matter.
 
     Args:
         frequency_FT: share of the windows in which the neuron is active at the position.
+        num_windows: how many there are.
         rule: what the types mean.
 
     Returns:
-        ``information`` (nats), ``positional``, ``type`` (one of ``TYPES``; empty where the neuron
-        is not positional) and ``strong`` (whether the extremes that make the type are exactly 0
-        and 1).
+        ``information`` (nats, with what chance gives), ``positional``, ``type`` (one of ``TYPES``;
+        empty where the neuron is not positional) and ``strong`` (whether the extremes that make the
+        type are exactly 0 and 1).
     """
     rule = rule or TypeRule()
-    information = mutual_information(frequency_FT)
+    parts = [
+        mutual_information(frequency_FT[first : first + AT_ONCE])
+        for first in range(0, len(frequency_FT), AT_ONCE)
+    ]
+    information = np.concatenate([np.empty(0), *parts])
+    positional = np.zeros(len(information), bool)
+    if num_windows >= LEAST_WINDOWS:
+        beyond = information - by_chance(num_windows, frequency_FT.shape[1])
+        positional = beyond > LEAST_INFORMATION
     found = [
-        _type(curve, rule) if bits > LEAST_INFORMATION else ("", False)
-        for curve, bits in zip(frequency_FT, information, strict=True)
+        _type(curve, rule) if is_positional else ("", False)
+        for curve, is_positional in zip(frequency_FT, positional, strict=True)
     ]
     return pd.DataFrame(
         {
             "information": information,
-            "positional": information > LEAST_INFORMATION,
+            "positional": positional,
             "type": [kind for kind, _ in found],
             "strong": [strong for _, strong in found],
         }
@@ -108,9 +138,8 @@ def extremes(curve_T: Floats, near: float, least: int) -> list[int]:
     state_T = np.where(curve_T <= near, 0, np.where(curve_T >= 1 - near, 1, -1))
     changes = np.flatnonzero(np.diff(state_T)) + 1
     starts, ends = np.append(0, changes), np.append(changes, len(state_T))
-    visits = [
-        int(state_T[start])
-        for start, end in zip(starts, ends, strict=True)
-        if state_T[start] >= 0 and end - start >= least
-    ]
-    return [state for index, state in enumerate(visits) if index == 0 or visits[index - 1] != state]
+    lasts = (state_T[starts] >= 0) & (ends - starts >= least)
+    visits = state_T[starts[lasts]]
+    differs = np.diff(visits, prepend=-1) != 0
+    visited: list[int] = visits[differs].tolist()
+    return visited

@@ -5,7 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from sweeper.plan.keys import census_key, drift_key, match_key, profile_key, score_key
 from sweeper.plan.layers import Concrete
 from sweeper.records import Cell, Checkpoint, Condition, NeuronSet, TaskFacts
-from sweeper.spec.condition import ByStatistic, ConditionSpec, MatchedSet, RandomSet
+from sweeper.spec.condition import (
+    ByStatistic,
+    ConditionSpec,
+    LabelledSet,
+    MatchedSet,
+    RandomSet,
+)
 from sweeper.spec.corpus import CensusSpec
 from sweeper.spec.job import JobSpec
 from sweeper.spec.profile import ProfileSpec
@@ -38,6 +44,24 @@ def needs_match(conditions: Conditions, name: str) -> str | None:
     if isinstance(neurons, RandomSet) and neurons.match is not None:
         return needs_match(conditions, neurons.match)
     return name if isinstance(neurons, MatchedSet) and neurons.by == "perplexity" else None
+
+
+def labelled(conditions: Conditions, name: str) -> str | None:
+    """The condition whose labelled neurons decide which ones this condition has, if any.
+
+    That is itself, or what it controls.
+    """
+    neurons = conditions[name].spec.neurons
+    if isinstance(neurons, RandomSet | MatchedSet) and neurons.match is not None:
+        return labelled(conditions, neurons.match)
+    return name if isinstance(neurons, LabelledSet) else None
+
+
+def needs_label(conditions: Conditions, name: str) -> str | None:
+    """The label that must be known before this condition's neurons are, if any."""
+    source = labelled(conditions, name)
+    neurons = conditions[source].spec.neurons if source is not None else None
+    return neurons.label if isinstance(neurons, LabelledSet) else None
 
 
 def matched_by_perplexity(conditions: Conditions) -> dict[str, MatchedSet]:

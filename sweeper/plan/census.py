@@ -6,6 +6,7 @@ from itertools import pairwise
 from sweeper.plan.keys import census_key
 from sweeper.records import Cell, Checkpoint, content_hash
 from sweeper.spec.corpus import CensusSpec
+from sweeper.spec.firing import FiringSpec
 
 MIN_WINDOWS = 16
 """Fewest windows of a part: each part reads one window more, to lay out its histograms, and
@@ -34,7 +35,7 @@ def num_parts(census: CensusSpec, num_workers: int, num_checkpoints: int = 1) ->
     return max(min(idle, census.windows // MIN_WINDOWS), 1)
 
 
-def part_windows(census: CensusSpec, num_parts: int) -> list[tuple[int, int]]:
+def part_windows(census: CensusSpec | FiringSpec, num_parts: int) -> list[tuple[int, int]]:
     """First window of each part, and the one after its last; sizes differ by one at most.
 
     How many windows the text has is not known before it is tokenised: parts beyond its end are

@@ -31,7 +31,7 @@ class Forecast:
 
     checkpoint: Checkpoint
     cells: int
-    """Scored cells, the census and the matches."""
+    """Scored cells, and those beside them."""
     done: int
     """Cells that the store holds already."""
     units: int

@@ -9,6 +9,7 @@ from sweeper.spec.condition import (
     ByStatistic,
     ConditionSpec,
     CumulativeLayers,
+    LabelledSet,
     LayerGroups,
     Layers,
     MatchedSet,
@@ -65,7 +66,7 @@ def _groups(job: JobSpec, name: str, checkpoint: Checkpoint) -> list[range] | No
     neurons = job.condition[name].neurons
     if isinstance(neurons, RandomSet | MatchedSet) and neurons.match is not None:
         return _groups(job, neurons.match, checkpoint)
-    if isinstance(neurons, ByStatistic | RandomSet | WholeLayers):
+    if isinstance(neurons, ByStatistic | RandomSet | WholeLayers | LabelledSet):
         return _cut(neurons.layers, checkpoint, f"condition.{name}.neurons.layers")
     return None
 

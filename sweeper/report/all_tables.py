@@ -13,6 +13,8 @@ from sweeper.report.data import (
     unswept,
 )
 from sweeper.report.dynamics_tables import dynamics_tables
+from sweeper.report.firing_tables import firing_layer_tables, firing_tables
+from sweeper.report.routing_tables import routing_tables
 from sweeper.report.step_tables import step_tables
 from sweeper.report.study_tables import (
     balance_tables,
@@ -39,6 +41,9 @@ def all_tables(data: ReportData) -> list[TextTable]:
         *balance_tables(data),
         *neuron_tables(data),
         *example_tables(data),
+        *firing_tables(data),
+        *firing_layer_tables(data),
+        *routing_tables(data),
         *_cells(data),
     ]
 

@@ -8,6 +8,8 @@ import pandas as pd
 
 from sweeper.records import Checkpoint
 from sweeper.report.collect_examples import collect_examples
+from sweeper.report.collect_firing import collect_firing
+from sweeper.report.collect_routing import collect_routing
 from sweeper.report.data import CHECKPOINT, ReportData, first_checkpoints, of_checkpoints
 from sweeper.store import RunFolder, Store
 
@@ -33,6 +35,7 @@ def collect(
         dynamics: results over training by name (``store.dynamics.DYNAMICS``), where there are any.
     """
     manifest: pd.DataFrame = folder.read_manifest().to_pandas()
+    job = json.loads(folder.read_job())
     checkpoints = folder.read_checkpoints()
     examples, example_tokens = collect_examples(store, manifest)
     over_training = dynamics or {}
@@ -43,7 +46,7 @@ def collect(
         selected=_selected(store, manifest),
         cells=_rows(store, "cells", manifest["cell_key"]),
         manifest=manifest,
-        job=json.loads(folder.read_job()),
+        job=job,
         origins={checkpoint.model: checkpoint.origin for checkpoint in checkpoints},
         checkpoints=_shapes(checkpoints),
         seed_effects=seed_effects,
@@ -57,6 +60,8 @@ def collect(
         neuron_tokens=_of_kind(store, "neuron_tokens", manifest, "profile"),
         examples=examples,
         example_tokens=example_tokens,
+        firing=collect_firing(store, manifest, job),
+        routing=collect_routing(store, manifest),
     )
 
 
@@ -114,7 +119,7 @@ def _balance(store: Store, manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shapes(checkpoints: Iterable[Checkpoint]) -> pd.DataFrame:
-    columns = [*CHECKPOINT, "num_layers", "num_neurons", "num_parameters"]
+    columns = [*CHECKPOINT, "num_layers", "num_neurons", "num_parameters", "step"]
     return pd.DataFrame([asdict(checkpoint) for checkpoint in checkpoints]).reindex(columns=columns)
 
 

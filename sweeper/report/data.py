@@ -10,6 +10,7 @@ import pandas as pd
 
 from sweeper.aggregate.levels import Level
 from sweeper.records import ContrastEstimate, Estimate
+from sweeper.report.firing_data import FiringData
 from sweeper.store.dynamics import CohortPoint, Correlation, TrajectoryPoint
 
 CHECKPOINT = ["model", "revision"]
@@ -138,7 +139,8 @@ class ReportData:
     origins: Mapping[str, str] = field(default_factory=dict)
     """Model -> where its weights came from."""
     checkpoints: pd.DataFrame = field(default_factory=_nothing)
-    """model, revision, num_layers, num_neurons (of a layer), num_parameters (0: not noted)."""
+    """model, revision, num_layers, num_neurons (of a layer), num_parameters (0: not noted), step;
+    those of a model in the job's order."""
     seed_effects: pd.DataFrame = field(default_factory=_nothing)
     """Effect of every single seed of the random conditions (``SEED_COLUMNS``)."""
     contrasts: pd.DataFrame = field(default_factory=_nothing)
@@ -167,6 +169,10 @@ class ReportData:
     """Single pairs most changed by a clamp (``collect_examples.EXAMPLE_COLUMNS``)."""
     example_tokens: pd.DataFrame = field(default_factory=_nothing)
     """Their tokens, where the job keeps them (``collect_examples.TOKEN_COLUMNS``)."""
+    routing: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Tables of the routing analysis by their name in the store, with model and revision."""
+    firing: FiringData = field(default_factory=FiringData)
+    """When neurons fire: dead ones, detectors of n-grams, positional ones."""
     written_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property

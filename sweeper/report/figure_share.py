@@ -22,7 +22,7 @@ from sweeper.report.figure import Figure
 from sweeper.report.figure_effects import LOG_ABOVE
 from sweeper.report.numbers import on_axis
 from sweeper.report.theme import TARGET_COLOURS, TARGET_SHAPES, Chart, Palette
-from sweeper.report.words import OPERATION_NAMES
+from sweeper.report.words import LABELS, OPERATION_NAMES
 
 KIND_COLOURS = {
     "top": "#0072B2",
@@ -108,6 +108,8 @@ def _set_of(spec: Mapping[str, Any]) -> tuple[str, str]:
         return kind, f"{kind} by {neurons.get('statistic')}"
     if kind == "matched":
         return kind, f"matched by {neurons.get('by')}"
+    if kind == "labelled":
+        return kind, LABELS[neurons["label"]]
     return kind, {"explicit": "named", "all": "whole layers"}.get(kind, kind)
 
 

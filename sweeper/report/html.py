@@ -24,6 +24,9 @@ from sweeper.report.data import (
 from sweeper.report.dynamics_tables import dynamics_tables
 from sweeper.report.examples import example_groups, script
 from sweeper.report.figure import Figure
+from sweeper.report.firing_tables import SUMMARY, firing_tables
+from sweeper.report.routing_data import without_quorum
+from sweeper.report.routing_tables import routing_tables
 from sweeper.report.step_tables import step_tables
 from sweeper.report.study_tables import (
     balance_tables,
@@ -122,6 +125,8 @@ def _run(data: ReportData) -> dict[str, Any]:
         "tasks": words.tasks(data.job),
         "census": words.census(data.job),
         "profiles": words.profiles(data.job),
+        "firing_text": words.firing(data.job),
+        "routing_text": words.routing(data.job),
         "origins": origins,
         "job": yaml.safe_dump(dict(data.job), sort_keys=False, allow_unicode=True),
         "percent": data.percent,
@@ -161,10 +166,33 @@ def _study(data: ReportData) -> dict[str, Any]:
         "dynamics": _by_model([*step_tables(data), *dynamics_tables(data)]),
         "controls": _split([*match_tables(data), *balance_tables(data)], MATCHED),
         "neurons": _split(neuron_tables(data), CHECKPOINT),
+        "firing": _firing(data),
+        "routing": _routing(data),
         "examples": groups,
         "script": Markup(text),
         "script_hash": digest,
     }
+
+
+def _firing(data: ReportData) -> list[tuple[list[HtmlTable], str]]:
+    """A table of all checkpoints, and those of each."""
+    return [
+        part
+        for table in firing_tables(data)
+        for part in ([_together(table)] if table.name == SUMMARY else _split([table], CHECKPOINT))
+    ]
+
+
+def _together(table: TextTable) -> tuple[list[HtmlTable], str]:
+    """A table that is not cut."""
+    columns, rows = list(table.frame.columns), table.frame.to_numpy().tolist()
+    return [HtmlTable(caption=table.title, columns=columns, rows=rows)], table.note
+
+
+def _routing(data: ReportData) -> list[tuple[list[HtmlTable], str]]:
+    """Which checkpoints have no quorum, and the tables of all."""
+    sentences: list[tuple[list[HtmlTable], str]] = [([], text) for text in without_quorum(data)]
+    return sentences + _split(routing_tables(data), CHECKPOINT)
 
 
 def _split(tables: Sequence[TextTable], by: Sequence[str]) -> list[tuple[list[HtmlTable], str]]:

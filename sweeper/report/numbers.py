@@ -128,6 +128,11 @@ def count(value: object) -> str:
     return DASH if is_missing(value) else f"{int(value):,}"  # type: ignore[call-overload]
 
 
+def index(value: object) -> str:
+    """A number that is a name, such as a neuron's: without separators."""
+    return DASH if is_missing(value) else str(int(value))  # type: ignore[call-overload]
+
+
 def seeds(value: object) -> str:
     """Number of seeds; a dash where nothing is drawn at random."""
     return DASH if is_missing(value) or value == 0 else count(value)

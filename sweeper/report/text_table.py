@@ -10,11 +10,15 @@ NBSP = "\u00a0"
 TEXT_COLUMNS = {
     *("model", "revision", "task", "group", "condition", "error", "text", "metric", "part"),
     *("contrast", "target", "control", "tasks", "matched to", "statistic", "outcome", "set"),
-    *("cohort", "quantity"),
+    *("cohort", "quantity", "corpus", "kind", "detects", "promoted", "suppressed"),
+    *("phase", "role", "intervention", "firing neurons", "most frequent tokens"),
     *("operation", "lowest", "highest", "pair", "sentence", "other sentence", "matched"),
 }
 """Columns that read from the left; others hold numbers."""
-LONG_COLUMNS = {"text", "lowest", "highest", "sentence", "other sentence"}
+LONG_COLUMNS = {
+    *("text", "detects", "promoted", "suppressed", "lowest", "highest"),
+    *("sentence", "other sentence", "most frequent tokens"),
+}
 """Columns whose text runs over several lines."""
 
 
@@ -77,6 +81,7 @@ _LATEX = {
     numbers.DASH: "--",
     "×": r"$\times$",
     "±": r"$\pm$",
+    "²": r"\textsuperscript{2}",
     "∞": r"$\infty$",
     "·": r"\textperiodcentered{}",
     "…": r"\ldots{}",

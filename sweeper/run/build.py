@@ -1,6 +1,6 @@
 """From cells to units: everything that a worker needs to know, as plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,8 @@ from sweeper.plan.sharing import layers_shared, neighbours
 from sweeper.plan.units import UnitLimits, make_units, saved_part
 from sweeper.records import Cell, CellStatus, Checkpoint, Condition, Unit
 from sweeper.run.manifest import conditions_table
+from sweeper.run.preparation import Preparation
 from sweeper.run.rows import arrow
-from sweeper.run.stages import Preparation
 from sweeper.run.sweep import Sweep
 from sweeper.store import Store, new_attempt_name
 from sweeper.store.schemas import TABLES
@@ -21,12 +21,14 @@ from sweeper.store.schemas import TABLES
 def preparing_unit(
     sweep: Sweep, checkpoint: Checkpoint, preparation: Preparation, store: Store
 ) -> Unit:
-    """A census, a part of one, a match, a profile or a drift as a unit of its own.
+    """A cell beside the scored ones, or a part of one, as a unit of its own.
 
     The set to be matched is written to the store first.
     """
     if preparation.previous is not None:
         return _drift_unit(sweep, checkpoint, preparation.cell, preparation.previous)
+    if preparation.analysis is not None:
+        return _analysis_unit(sweep, checkpoint, preparation, preparation.analysis)
     if preparation.target is None or preparation.census is None:
         unit = census_unit(sweep, checkpoint, preparation.cell)
         profile = _profile(sweep, preparation)
@@ -59,6 +61,27 @@ def _drift_unit(sweep: Sweep, checkpoint: Checkpoint, cell: Cell, previous: Chec
         allow_unchanged=frozenset(),
         conditions_attempt=None,
         previous=previous,
+    )
+
+
+def _analysis_unit(
+    sweep: Sweep, checkpoint: Checkpoint, preparation: Preparation, analysis: Mapping[str, Any]
+) -> Unit:
+    """Firing, n-grams, routing or removal: told what is read by names of corpora."""
+    first = next(iter(analysis["corpora"]))
+    return Unit(
+        id=preparation.cell.key[:16],
+        checkpoint=checkpoint,
+        cells=(preparation.cell,),
+        model=sweep.job.model[checkpoint.model].model_dump(),
+        task=analysis["spec"],
+        corpus=analysis["corpora"][first],
+        data_fingerprint=analysis["fingerprints"][first],
+        operations={},
+        allow_unchanged=frozenset(),
+        conditions_attempt=None,
+        windows=preparation.windows,
+        analysis=analysis,
     )
 
 

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 import pandas as pd
 from pydantic import TypeAdapter
 
-from sweeper.models import weights_folder
-from sweeper.models.evict import Lease
+from sweeper.models import leased_folder
 from sweeper.models.neuron_weights import Rows, open_rows
 from sweeper.neurons.drift import drift
 from sweeper.records import Checkpoint, Unit
@@ -34,11 +33,5 @@ def drift_rows(unit: Unit) -> pd.DataFrame:
 
 @contextmanager
 def _rows(checkpoint: Checkpoint, spec: ModelSpec) -> Iterator[Rows]:
-    """A checkpoint's weights; what came from the hub is not evicted meanwhile."""
-    lease = None if checkpoint.commit is None else Lease(checkpoint.location, checkpoint.commit)
-    try:
-        with open_rows(checkpoint, spec, weights_folder(checkpoint, spec)) as rows:
-            yield rows
-    finally:
-        if lease is not None:
-            lease.close()
+    with leased_folder(checkpoint, spec) as folder, open_rows(checkpoint, spec, folder) as rows:
+        yield rows

@@ -21,12 +21,13 @@ from sweeper.run.manifest import manifest_rows
 from sweeper.run.metrics import Observer, Unobserved
 from sweeper.run.named import NamedCells
 from sweeper.run.outlook import with_outlook
+from sweeper.run.preparation import Unavailable
 from sweeper.run.progress import SweepProgress, describe
 from sweeper.run.queue import GivenUp, UnitQueue
 from sweeper.run.remaining import Remaining
 from sweeper.run.rows import Rows
 from sweeper.run.speed import Speeds
-from sweeper.run.stages import Known, Unavailable, known_of
+from sweeper.run.stages import Known, known_of
 from sweeper.run.sweep import Sweep
 from sweeper.store import Store, new_attempt_name
 from sweeper.store.runs import RunFolder
@@ -192,10 +193,9 @@ class Driver:
 
     def _leave_out(self, checkpoint: Checkpoint, found: tuple[Unavailable, ...]) -> None:
         """Take note of conditions that cannot be had, and expect no work of them."""
-        place, tasks = (checkpoint.model, checkpoint.revision), self._sweep.tasks.values()
+        place = (checkpoint.model, checkpoint.revision)
         new = [item for item in found if item not in self._unavailable.get(place, ())]
-        draws = sum(item.num_cells for item in new) / len(tasks)
-        self._remaining.add(checkpoint, -draws * sum(facts.positions for facts in tasks))
+        self._remaining.add(checkpoint, -sum(item.cost for item in new))
         self._unavailable[place] = found
 
     def _prepare(self, checkpoint: Checkpoint, known: Known) -> None:
@@ -251,7 +251,7 @@ class Driver:
             unit = self._queue.take(worker)
             if unit is not None:
                 del self._idle[worker]
-                ahead = with_outlook(unit, self._queue, worker, self._sweep.job)
+                ahead = with_outlook(unit, self._queue, self._held, worker, self._sweep.job)
                 self._executor.submit(worker, ahead)
                 self._remaining.began(worker)
 
@@ -332,7 +332,7 @@ class Driver:
     def _show(self) -> None:
         self._shown, tally = time.monotonic(), self._progress.tally
         tally.cells_done, tally.cells_reused = self._named.num_done, self._named.num_reused
-        # Parts of a census have no name.
+        # Parts have no name.
         tally.cells_failed = sum(max(self._named.of(item.cell.key), 1) for item in self._failed)
         running = self._queue.running
         tally.seconds_left = self._remaining.seconds(running, max(len(self._workers), 1))

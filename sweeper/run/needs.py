@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.errors import UserError
+from sweeper.plan.analysis import firing_bytes
 from sweeper.plan.census import census_bytes
 from sweeper.records import Checkpoint
 from sweeper.score.memory import BYTES, LONGEST_ROW, MOST_POSITIONS
@@ -27,7 +28,8 @@ class Need:
 
     model: str
     layers: float
-    """Weights, and histograms of a census: divided where several GPUs hold the model."""
+    """Weights, histograms of a census and counts of a firing census: divided where several GPUs
+    hold the model."""
     beside: float
     """With the smallest batches, on each GPU that holds a part of the model."""
     wanted: float
@@ -60,8 +62,10 @@ def _need(job: JobSpec, revisions: Sequence[Checkpoint]) -> Need:
     if not one.num_parameters:
         raise UserError(f"model.{one.model}: its size is not known; set cluster.gpus_per_worker")
     layers = float(one.num_parameters * BYTES[one.dtype])
-    if job.census is not None and job.census.method == "streaming":
-        layers += census_bytes(one, job.census)
+    streaming = job.census is not None and job.census.method == "streaming"
+    census = census_bytes(one, job.census) if job.census and streaming else 0.0
+    # One after the other.
+    layers += max(census, firing_bytes(one, job.firing) if job.firing else 0.0)
     asked = job.model[one.model].max_batch_tokens
     most = MOST_POSITIONS if asked == "auto" else asked
     return Need(

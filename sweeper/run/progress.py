@@ -20,6 +20,20 @@ WRITE_SECONDS = 2.0
 LINE_SECONDS = 15.0
 """How often a line is printed where there is no terminal."""
 
+DOING: Mapping[str, str] = {
+    "census_part": "part of the census over",
+    "census": "census over",
+    "profile": "profiles of neurons over",
+    "drift": "drift of weights since",
+    "firing_part": "part of the firing over",
+    "firing": "firing over",
+    "ngrams_part": "part of the n-grams of",
+    "ngrams": "n-grams of",
+    "routing": "routing over",
+    "removal": "removal of MLPs over",
+}
+"""Kinds of cells beside matches and scored ones, as they stand before what their task names."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
@@ -47,16 +61,10 @@ def describe(unit: Unit) -> str:
     if not unit.cells:
         return f"{unit.checkpoint.model} {unit.checkpoint.revision}: loading"
     first = unit.cells[0]
-    if first.kind == "census":
-        return f"{first.model} {first.revision}: census over {first.task}"
-    if first.kind == "census_part":
-        return f"{first.model} {first.revision}: part of the census over {first.task}"
     if first.kind == "match":
         return f"{first.model} {first.revision}: match for {first.condition} on {first.task}"
-    if first.kind == "profile":
-        return f"{first.model} {first.revision}: profiles of neurons over {first.task}"
-    if first.kind == "drift":
-        return f"{first.model} {first.revision}: drift of weights since {first.task}"
+    if first.kind in DOING:
+        return f"{first.model} {first.revision}: {DOING[first.kind]} {first.task}"
     more = f" and {len(unit.cells) - 1} more" if len(unit.cells) > 1 else ""
     seed = "" if first.seed is None else f" seed {first.seed}"
     return f"{first.model} {first.revision}: {first.task}, {first.condition}{seed}{more}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from sweeper.errors import StoreError, UserError
+from sweeper.errors import StoreError, UserError, lines_of
 from sweeper.records import Outcome, Unit
 from sweeper.run.backlog import Room
 from sweeper.run.executor import Event, Finished, Lost, Ready
@@ -353,7 +353,5 @@ class _Start:
 
 def _reason(error: Exception) -> str:
     """What happened in one line: the error that a trace ends with, or the first line of a text."""
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
+    lines = lines_of(error)
     return lines[-1] if any(line.startswith("File ") for line in lines) else lines[0]

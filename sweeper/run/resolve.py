@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from sweeper.errors import UserError
+from sweeper.neurons.labels import ROLES
 from sweeper.neurons.moments import balance, nearest_by_moments
 from sweeper.neurons.select import (
     LayerNeurons,
@@ -14,13 +15,14 @@ from sweeper.neurons.select import (
     put_in,
     random_set,
 )
-from sweeper.plan.cells import needs_census, needs_match, seeds_of
+from sweeper.plan.cells import labelled, needs_census, needs_label, needs_match, seeds_of
 from sweeper.plan.layers import Concrete, concrete_conditions
 from sweeper.plan.revisions import followed_from
 from sweeper.records import Checkpoint, Condition
 from sweeper.spec.condition import (
     ByStatistic,
     ExplicitSet,
+    LabelledSet,
     Layers,
     MatchedSet,
     RandomSet,
@@ -40,6 +42,8 @@ class Sets:
     matches: dict[str, float] = field(default_factory=dict)
     """Share of each layer that was found, by name of the matched condition; filled as matches
     are found."""
+    labels: dict[str, LayerNeurons] = field(default_factory=dict)
+    """Neurons by label (``neurons.labels``); filled as the analyses that tell them are there."""
     references: Mapping[str, "Sets"] = field(default_factory=dict)
     """The sets of other revisions, by the job's word for the revision: conditions that are chosen
     there have theirs here, too."""
@@ -56,9 +60,14 @@ class Sets:
             # Neurons from there, and the means that are put into them from here.
             needs_own = self.conditions[name].spec.operation == "mean"
             return reference.known(name) and (self.neurons is not None or not needs_own)
-        match = needs_match(self.conditions, name)
+        match, label = needs_match(self.conditions, name), needs_label(self.conditions, name)
         has_match = match is None or match in self.matches
-        return has_match and (self.neurons is not None or not needs_census(self.conditions, name))
+        has_label = label is None or label in self.labels
+        return (
+            has_match
+            and has_label
+            and (self.neurons is not None or not needs_census(self.conditions, name))
+        )
 
     def reference(self, name: str) -> "Sets | None":
         """The sets of another revision among which the condition's is; None if it is chosen here.
@@ -68,8 +77,28 @@ class Sets:
         """
         return self.references.get(str(followed_from(self.conditions, name)))
 
+    def unlabelled(self) -> list[tuple[str, str]]:
+        """Conditions that have no neuron, since none has the label, and why.
+
+        Controls of such a condition are among them.
+        """
+        return [(name, why) for name in self.conditions if (why := self._why_unlabelled(name))]
+
+    def _why_unlabelled(self, name: str) -> str:
+        """Why nobody has the label that a condition needs; empty where that is not so, or open."""
+        source = labelled(self.conditions, name)
+        spec = self.conditions[source].spec.neurons if source is not None else None
+        if source is None or not isinstance(spec, LabelledSet) or spec.label not in self.labels:
+            return ""
+        if self._neurons(source, None):
+            return ""
+        analysis = "routing" if spec.label in ROLES else "firing"
+        return f"no neuron of {_in_words(spec.layers)} is labelled {spec.label} by {analysis}"
+
     def all(self) -> list[Condition]:
         """Every condition that can be known, once for each layer group and seed, in their order.
+
+        Those that no neuron has the label of are left out.
 
         Raises:
             UserError: a set is empty, or cannot be made.
@@ -77,7 +106,7 @@ class Sets:
         return [
             self.condition(name, seed)
             for name, concrete in self.conditions.items()
-            if self.known(name)
+            if self.known(name) and not self._why_unlabelled(name)
             for seed in seeds_of(concrete.spec, self.job.seeds)
         ]
 
@@ -147,6 +176,10 @@ class Sets:
             return {layer: tuple(sorted(chosen)) for layer, chosen in sorted(spec.neurons.items())}
         if isinstance(spec, WholeLayers):
             return dict.fromkeys(self._layers(spec.layers), tuple(range(self._num_neurons)))
+        if isinstance(spec, LabelledSet):
+            members = self.labels[spec.label]
+            layers = self._layers(spec.layers)
+            return {layer: members[layer] for layer in layers if layer in members}
         if isinstance(spec, ByStatistic) and self.neurons is not None:
             layers = self._layers(spec.layers)
             return by_statistic(self.neurons, spec.statistic, spec.kind, spec.fraction, layers)
@@ -176,3 +209,15 @@ class Sets:
             return range(self.checkpoint.num_layers)
         assert isinstance(layers, list), "groups are spelt out before"
         return sorted(layers)
+
+
+def _in_words(layers: Layers) -> str:
+    """Layers of a condition on one model: all, or a list."""
+    if not isinstance(layers, list):
+        return "the model"
+    first, last = min(layers), max(layers)
+    if first == last:
+        return f"layer {first}"
+    if len(layers) == last - first + 1:
+        return f"layers {first}-{last}"
+    return f"layers {', '.join(map(str, sorted(layers)))}"

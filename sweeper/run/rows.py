@@ -126,6 +126,11 @@ def arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     statistic is undefined") and is null where it may be absent.
     """
     fields = [field for field in schema if field.name != "attempt"]
+    if not len(frame):  # pandas does not know what the values of no rows would be
+        return pa.schema(fields).empty_table()
     full = frame.reindex(columns=[field.name for field in fields])
+    # Lists are objects to pandas, which takes a column that is not there for one of numbers.
+    lists = [field.name for field in fields if pa.types.is_list(field.type)]
+    full = full.astype(dict.fromkeys(lists, object))
     columns = [pa.array(full[f.name], f.type, from_pandas=bool(f.nullable)) for f in fields]
     return pa.table(columns, schema=pa.schema(fields))

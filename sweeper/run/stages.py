@@ -1,13 +1,14 @@
 """What must be in the store before a checkpoint's conditions are known, and how far that is.
 
 Parts of a census -> census -> matches -> scored cells; a profile waits for the census alone, a
-drift for nothing. A set that is chosen at another revision waits for census and match of that one.
+drift for nothing. A set that is chosen at another revision waits for census and match of that one,
+one that is chosen by a label for the analysis that gives it (``run.analysis_stages``).
 Each stage is read from the store anew, so nothing is lost with the driver; a condition is known as
 soon as what it needs is there.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,11 +16,19 @@ import pandas as pd
 
 from sweeper.errors import UserError
 from sweeper.neurons.match import REASONS
-from sweeper.neurons.select import LayerNeurons, most_extreme
-from sweeper.plan.cells import match_cell, matched_by_perplexity, needs_match, seeds_of
+from sweeper.neurons.select import most_extreme
+from sweeper.plan.cells import (
+    EXPECTED_TRIALS,
+    match_cell,
+    matched_by_perplexity,
+    needs_match,
+    seeds_of,
+)
 from sweeper.plan.layers import concrete_conditions
 from sweeper.plan.revisions import followed_from, reference
 from sweeper.records import Cell, Checkpoint, Condition
+from sweeper.run.analysis_stages import analyses_of
+from sweeper.run.preparation import Preparation, Unavailable
 from sweeper.run.resolve import Sets
 from sweeper.run.sweep import Sweep
 from sweeper.store import Store
@@ -29,48 +38,13 @@ Parts = Sequence[tuple[Cell, tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unavailable:
-    """A condition that a model does not have, since no set matches another one."""
-
-    model: str
-    revision: str
-    condition: str
-    reason: str
-    num_cells: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preparation:
-    """A cell beside the scored ones, most of which others wait for, that can be computed now."""
-
-    cell: Cell
-    windows: tuple[int, int] | None = None
-    """Of a part of a census: its first window, and the one after its last."""
-    parts: tuple[str, ...] = ()
-    """Of a census: cell keys of the parts that it is merged from; none where it is not cut."""
-    target: Condition | None = None
-    """Of a match: the condition to be matched."""
-    census: Cell | None = None
-    """Of a match: the census that orders the neurons."""
-    neurons: LayerNeurons = field(default_factory=dict)
-    """Of a profile: the neurons to look at."""
-    previous: Checkpoint | None = None
-    """Of a drift: the earlier revision."""
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether more becomes known when it is done."""
-        return self.cell.kind not in ("profile", "drift")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What is known of a checkpoint by what the store holds."""
 
     named: tuple[Cell, ...]
-    """The census, the matches, the profile and the drift, done or not."""
+    """The census, the matches, the profile, the drift and the analyses, done or not."""
     parts: tuple[Cell, ...]
-    """Parts of a census that is not there yet which the store has."""
+    """Parts that the store has of what is not put together yet."""
     ready: tuple[Preparation, ...]
     """What is to be computed next, so that more becomes known."""
     awaited: tuple[str, ...]
@@ -93,20 +67,22 @@ def known_of(sweep: Sweep, store: Store, checkpoint: Checkpoint) -> Known:
     parts = [] if has_census else sweep.census_parts(checkpoint)
     others = _others(sweep, store, checkpoint)
     chosen_there = {word: other.sets for word, other in others.items()}
-    sets = Sets(sweep.job, checkpoint, neurons, references=chosen_there)
+    analyses = analyses_of(sweep, store, checkpoint)
+    sets = Sets(sweep.job, checkpoint, neurons, labels=analyses.labels, references=chosen_there)
     here = [name for name in sets.conditions if sets.reference(name) is None]
     matches = list(_matches(sweep, sets, census, here))
     further = [*matches, *_profiles(sweep, sets), *_drifts(sweep, checkpoint)]
     ready = [item for item in further if item.cell.key not in stored]
     if census is not None and not has_census:
         ready += _of_census(census, parts, stored)
-    unavailable = _take_all(sweep, store, sets, matches)
+    unavailable = [*_take_all(sweep, store, sets, matches), *_unlabelled(sweep, sets)]
     for other in others.values():
         unavailable += [replace(item, revision=checkpoint.revision) for item in other.unavailable]
+    named = [*([census] if census else []), *(item.cell for item in further), *analyses.named]
     return Known(
-        named=(*([census] if census else []), *(item.cell for item in further)),
-        parts=tuple(part for part, _ in parts if part.key in stored),
-        ready=tuple(ready),
+        named=tuple(named),
+        parts=(*(part for part, _ in parts if part.key in stored), *analyses.parts),
+        ready=(*ready, *analyses.ready),
         awaited=tuple(dict.fromkeys(key for other in others.values() for key in other.missing)),
         sets=sets,
         conditions=tuple(sets.all()),
@@ -171,14 +147,15 @@ def _of_census(census: Cell, parts: Parts, stored: set[str]) -> list[Preparation
 def _matches(
     sweep: Sweep, sets: Sets, census: Cell | None, names: Sequence[str]
 ) -> Iterator[Preparation]:
-    """Matches of a checkpoint for conditions of these names.
+    """Matches of a checkpoint for conditions of these names, as far as their targets are known.
 
     None before the census, which all of them need.
     """
     if census is None or sets.neurons is None:
         return
+    without = dict(sets.unlabelled())
     for name, neurons in matched_by_perplexity(sets.conditions).items():
-        if name not in names:
+        if name not in names or name in without or not sets.known(neurons.match):
             continue
         target = sets.condition(neurons.match)
         facts = sweep.tasks[str(neurons.task)]
@@ -227,14 +204,38 @@ def _take(sweep: Sweep, sets: Sets, item: Preparation, rows: pd.DataFrame) -> li
         return []
     match = item.target.name if item.target else ""
     row: dict[str, Any] = {str(name): value for name, value in chosen.iloc[0].items()}
+    reason = REASONS[row["outcome"]].format(**row, match=match)
     return [
-        Unavailable(
-            model=cell.model,
-            revision=cell.revision,
-            condition=name,
-            reason=REASONS[row["outcome"]].format(**row, match=match),
-            num_cells=len(seeds_of(concrete.spec, sweep.job.seeds)) * len(sweep.tasks),
-        )
-        for name, concrete in sets.conditions.items()
+        _unavailable(sweep, sets, name, reason)
+        for name in sets.conditions
         if needs_match(sets.conditions, name) == cell.condition
     ]
+
+
+def _unlabelled(sweep: Sweep, sets: Sets) -> list[Unavailable]:
+    """Conditions whose label no neuron has, and their controls; nothing is matched to them."""
+    matched = matched_by_perplexity(sets.conditions)
+    return [
+        _unavailable(sweep, sets, name, reason, matched[name].task if name in matched else None)
+        for name, reason in sets.unlabelled()
+    ]
+
+
+def _unavailable(
+    sweep: Sweep, sets: Sets, name: str, reason: str, match: str | None = None
+) -> Unavailable:
+    """A condition that cannot be had, and the task of its match where that is not made either."""
+    draws = len(seeds_of(sets.conditions[name].spec, sweep.job.seeds))
+    cells = {("score", task): draws for task in sweep.tasks}
+    cost = draws * sum(facts.positions for facts in sweep.tasks.values())
+    if match is not None:
+        cells["match", match] = 1
+        cost += sweep.tasks[match].positions * EXPECTED_TRIALS
+    return Unavailable(
+        model=sets.checkpoint.model,
+        revision=sets.checkpoint.revision,
+        condition=name,
+        reason=reason,
+        cells=cells,
+        cost=cost,
+    )

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from sweeper.errors import UserError
 from sweeper.models.revisions import resolve_all
+from sweeper.plan import analysis
+from sweeper.plan.analysis import Part
 from sweeper.plan.cells import census_cell, drift_cell, profile_cell
 from sweeper.plan.census import census_parts, num_parts, part_windows
 from sweeper.plan.layers import concrete_conditions
@@ -22,10 +24,13 @@ from sweeper.score import pairs
 from sweeper.score.pos import taggers
 from sweeper.score.tasks import FACTS
 from sweeper.spec.cluster import ClusterSpec
-from sweeper.spec.condition import ByStatistic, ExplicitSet, RandomSet, WholeLayers
+from sweeper.spec.condition import ByStatistic, ExplicitSet, LabelledSet, RandomSet, WholeLayers
 from sweeper.spec.corpus import CorpusSpec
 from sweeper.spec.job import JobSpec
 from sweeper.spec.task import LmEvalSpec, MinimalPairsSpec, SurprisalSpec, WindowsSpec
+
+WITH_LAYERS = (ByStatistic, RandomSet, WholeLayers, LabelledSet)
+"""Sets that a job restricts to layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +40,17 @@ class Sweep:
     job: JobSpec
     checkpoints: tuple[Checkpoint, ...]
     tasks: Mapping[str, TaskFacts]
-    census_fingerprint: str | None
-    """Fingerprint of the census' corpus; None where the job takes no census."""
+    fingerprints: Mapping[str, str]
+    """Of the texts that the census, firing and routing read, by name of the corpus."""
     num_workers: int
     """Workers that an embedded run starts on this machine."""
     gpus: float | None = 0.0
     """GPUs of one worker; None for as many as each model's memory asks for."""
+
+    @property
+    def census_fingerprint(self) -> str | None:
+        """Fingerprint of the census' corpus; None where the job takes no census."""
+        return None if self.job.census is None else self.fingerprints[self.job.census.corpus]
 
     def census_cell(self, checkpoint: Checkpoint) -> Cell | None:
         """The checkpoint's census; None where the job takes none."""
@@ -74,6 +84,49 @@ class Sweep:
         """How far the checkpoint's neurons have turned; None where it is compared with nothing."""
         previous = self.previous(checkpoint)
         return None if previous is None else drift_cell(checkpoint, previous)
+
+    def firing_cell(self, checkpoint: Checkpoint) -> Cell | None:
+        """The checkpoint's firing census; None where the job takes none."""
+        if self.job.firing is None:
+            return None
+        return analysis.firing_cell(checkpoint, self.job.firing, self.fingerprints)
+
+    def firing_parts(self, checkpoint: Checkpoint) -> list[Part]:
+        """What the firing census is put together from; each corpus is one part at least."""
+        firing = self.job.firing
+        if firing is None:
+            return []
+        count = analysis.num_parts(firing, self.num_workers, len(self.checkpoints))
+        return analysis.firing_parts(checkpoint, firing, self.fingerprints, count)
+
+    def ngrams_cell(self, checkpoint: Checkpoint) -> Cell | None:
+        """The n-grams of the checkpoint's neurons; None where the job counts none."""
+        firing = self.job.firing
+        if firing is None or not firing.counts_ngrams:
+            return None
+        return analysis.ngrams_cell(checkpoint, firing, self.fingerprints)
+
+    def ngrams_parts(self, checkpoint: Checkpoint) -> list[Part]:
+        """What the n-grams are put together from: the windows of the firing's parts."""
+        firing = self.job.firing
+        if firing is None or not firing.counts_ngrams:
+            return []
+        count = analysis.num_parts(firing, self.num_workers, len(self.checkpoints))
+        return analysis.ngrams_parts(checkpoint, firing, self.fingerprints, count)
+
+    def routing_cell(self, checkpoint: Checkpoint) -> Cell | None:
+        """The checkpoint's routing analysis; None where the job wants none."""
+        routing = self.job.routing
+        if routing is None:
+            return None
+        return analysis.routing_cell(checkpoint, routing, self.fingerprints[routing.corpus])
+
+    def removal_cell(self, checkpoint: Checkpoint) -> Cell | None:
+        """The removal of MLPs with a quorum; None where the job wants none."""
+        routing = self.job.routing
+        if routing is None or routing.removal_windows == 0:
+            return None
+        return analysis.removal_cell(checkpoint, routing, self.fingerprints[routing.corpus])
 
     def corpus_of(self, name: str) -> CorpusSpec | None:
         """The corpus that a task reads; None for tasks that carry their own text."""
@@ -127,10 +180,13 @@ def prepare(job: JobSpec, say: Callable[[str], Any] = lambda _: None) -> Sweep:
         if len(found) > 1:
             first, last = found[0].revision, found[-1].revision
             say(f"model {name}: {len(found)} revisions, {first} to {last}")
-        # What is checked depends on sizes alone, which revisions share as a rule.
-        for checkpoint in {(c.num_layers, c.num_neurons, c.context): c for c in found}.values():
+        # What is checked depends on these alone, which revisions share as a rule.
+        sizes = {(c.num_layers, c.num_neurons, c.context, c.activation): c for c in found}
+        for checkpoint in sizes.values():
             _check_sets(job, checkpoint)
             _check_census_memory(job, checkpoint)
+            if job.firing is not None and checkpoint.activation:
+                job.firing.needed_threshold(name, checkpoint.activation)
         checkpoints += found
     check_revisions(job, checkpoints)
     say("reading the tasks' data")
@@ -138,7 +194,10 @@ def prepare(job: JobSpec, say: Callable[[str], Any] = lambda _: None) -> Sweep:
         job=job,
         checkpoints=tuple(checkpoints),
         tasks=task_facts(job),
-        census_fingerprint=_census_fingerprint(job),
+        fingerprints={
+            name: corpora.fingerprint(job.corpus[name], f"corpus.{name}")
+            for name in sorted(_read_corpora(job))
+        },
         num_workers=num_workers(job, checkpoints, say),
         gpus=gpus,
     )
@@ -161,9 +220,7 @@ def task_facts(job: JobSpec) -> dict[str, TaskFacts]:
 
 def _check_data(job: JobSpec) -> None:
     used = {task.corpus for task in job.suite.values() if isinstance(task, WindowsSpec)}
-    if job.census is not None:
-        used.add(job.census.corpus)
-    for name in sorted(used):
+    for name in sorted(used | _read_corpora(job)):
         corpora.check(job.corpus[name], f"corpus.{name}")
     for name, task in job.suite.items():
         if isinstance(task, MinimalPairsSpec):
@@ -177,10 +234,12 @@ def _check_data(job: JobSpec) -> None:
             check_harness(task, f"suite.{name}")
 
 
-def _census_fingerprint(job: JobSpec) -> str | None:
-    if job.census is None:
-        return None
-    return corpora.fingerprint(job.corpus[job.census.corpus])
+def _read_corpora(job: JobSpec) -> set[str]:
+    """Names of the corpora that are read beside the tasks."""
+    names = set() if job.census is None else {job.census.corpus}
+    if job.firing is not None:
+        names |= set(job.firing.corpora)
+    return names if job.routing is None else names | {job.routing.corpus}
 
 
 def _check_sets(job: JobSpec, checkpoint: Checkpoint) -> None:
@@ -195,9 +254,7 @@ def _check_sets(job: JobSpec, checkpoint: Checkpoint) -> None:
                 _check_range(
                     f"{key}.neurons.{layer}", chosen, checkpoint.num_neurons, "neuron", checkpoint
                 )
-        elif isinstance(neurons, ByStatistic | RandomSet | WholeLayers) and isinstance(
-            neurons.layers, list
-        ):
+        elif isinstance(neurons, WITH_LAYERS) and isinstance(neurons.layers, list):
             _check_layers(f"{key}.layers", neurons.layers, checkpoint)
 
 

@@ -16,6 +16,7 @@ from sweeper.errors import StoreError
 from sweeper.models.loading import LoadedModel, load
 from sweeper.models.prefetch import CheckpointFiles
 from sweeper.records import Cell, CellError, Condition, Outcome, Unit
+from sweeper.run.analysis_work import analyse
 from sweeper.run.census_work import census_rows
 from sweeper.run.drift_work import drift_rows
 from sweeper.run.fresh_data import check_fingerprint
@@ -147,6 +148,9 @@ class Worker:
         if unit.cells[0].kind == "profile":
             self._profile(held, unit, unit.cells[0], rows)
             return []
+        if unit.analysis is not None:
+            self._analysis(held, unit, unit.cells[0], rows)
+            return []
         positions = held.budget.positions
         try:
             if unit.cells[0].kind == "match":
@@ -224,6 +228,12 @@ class Worker:
         found = census_rows(held.model, unit, held.budget, self._store)
         facts = cell_row(cell, len(found.rows), found.num_tokens, time.monotonic() - begin)
         rows.add({found.table: found.rows}, facts)
+
+    def _analysis(self, held: _Held, unit: Unit, cell: Cell, rows: Rows) -> None:
+        begin = time.monotonic()
+        found = analyse(held.model, unit, held.budget, self._store)
+        facts = cell_row(cell, found.num_items, found.num_tokens, time.monotonic() - begin)
+        rows.add(found.tables, facts)
 
     @staticmethod
     def _profile(held: _Held, unit: Unit, cell: Cell, rows: Rows) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 
 from sweeper.models.shape import MOST_PACKED
+from sweeper.plan.analysis import firing_bytes
 from sweeper.plan.census import census_bytes
 from sweeper.records import Checkpoint
 from sweeper.score.memory import BYTES
@@ -57,14 +58,16 @@ def _within_memory(
     census = max((census_bytes(c, job.census) for c in checkpoints if job.census), default=0.0)
     # An exact census is one unit, so one worker has its activations.
     once = census if job.census and job.census.method == "exact" else 0.0
-    each = weights + batches + PROCESS_BYTES + census - once
+    firing = max((firing_bytes(c, job.firing) for c in checkpoints if job.firing), default=0.0)
+    counted = max(census - once, firing)  # one after the other
+    each = weights + batches + PROCESS_BYTES + counted
     fitting = max(int((free - once) // each), 1)
     if fitting < cores:
         say(
             f"{fitting} worker(s) on {cores} cores: {free / 1e9:.1f} GB are free, and each worker "
             f"needs about {each / 1e9:.1f} ({largest.model} {weights / 1e9:.1f}, batches "
             f"{batches / 1e9:.1f}, Python {PROCESS_BYTES / 1e9:.1f}, census "
-            f"{(census - once) / 1e9:.1f}); change that with "
+            f"{counted / 1e9:.1f}); change that with "
             "model.NAME.batch_memory_gb, or set cluster.workers"
         )
     return min(fitting, cores)

@@ -7,15 +7,18 @@ from sweeper.spec.condition import (
     ConditionSpec,
     CumulativeLayers,
     ExplicitSet,
+    LabelledSet,
     LayerGroups,
     MatchedSet,
     RandomSet,
     WholeLayers,
 )
 from sweeper.spec.corpus import CensusSpec, CorpusSpec, FileCorpus, HubCorpus, TopicsCorpus
+from sweeper.spec.firing import FiringSpec
 from sweeper.spec.job import JobSpec, StatisticsSpec
 from sweeper.spec.model import ModelSpec, WheelFallback
 from sweeper.spec.profile import ProfileSpec
+from sweeper.spec.routing import RoutingSpec
 from sweeper.spec.task import (
     Columns,
     FilePairs,
@@ -41,10 +44,12 @@ __all__ = [
     "ExplicitSet",
     "FileCorpus",
     "FilePairs",
+    "FiringSpec",
     "GrammarPairs",
     "HubCorpus",
     "HubPairs",
     "JobSpec",
+    "LabelledSet",
     "LayerGroups",
     "LmEvalSpec",
     "MatchedSet",
@@ -53,6 +58,7 @@ __all__ = [
     "PerplexitySpec",
     "ProfileSpec",
     "RandomSet",
+    "RoutingSpec",
     "StatisticsSpec",
     "SurprisalSpec",
     "TaskSpec",

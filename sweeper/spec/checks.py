@@ -1,20 +1,36 @@
 """Rules between the parts of a job, checked once each part is valid by itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import get_args
 
+from sweeper.records import ALL_CORPORA
 from sweeper.spec.condition import (
     ByStatistic,
     ConditionSpec,
+    LabelledSet,
     MatchedSet,
+    NgramLabel,
     RandomSet,
+    RoutingLabel,
     WholeLayers,
 )
 from sweeper.spec.corpus import CensusSpec, CorpusSpec
+from sweeper.spec.firing import FiringSpec
 from sweeper.spec.profile import ProfileSpec
+from sweeper.spec.routing import RoutingSpec
 from sweeper.spec.task import PerplexitySpec, TaskSpec, WindowsSpec
 from sweeper.spec.wording import hint, listed
 
 Conditions = Mapping[str, ConditionSpec]
+
+TAKEN = ("census", "profile", "drift", "firing", "ngrams", "routing", "removal")
+"""Names of a checkpoint's cells beside those of its tasks and conditions."""
+
+DETECTS = {label: n for n, label in enumerate(get_args(NgramLabel), start=1)}
+"""Label of a detector -> length of its n-grams."""
+
+ROUTES = get_args(RoutingLabel)
+"""Labels that the routing analysis gives."""
 
 
 def contradictions(
@@ -23,39 +39,52 @@ def contradictions(
     corpus: Mapping[str, CorpusSpec],
     census: CensusSpec | None,
     profiles: ProfileSpec | None,
+    firing: FiringSpec | None,
+    routing: RoutingSpec | None,
 ) -> list[str]:
     """Say in one line each what does not fit together."""
     return [
         *_reserved(condition, suite),
-        *_corpora(suite, corpus, census),
+        *_corpora(suite, corpus, census, firing, routing),
         *_baselines(condition),
         *_neurons(condition),
         *_values(condition),
         *_census(condition, census),
         *_profiles(profiles, census),
+        *_labels(condition, firing, routing),
         *_controls(condition),
         *_matches(condition, suite),
     ]
 
 
 def _reserved(condition: Conditions, suite: Mapping[str, TaskSpec]) -> Iterator[str]:
-    """Names of a checkpoint's cells beside those of its tasks and conditions."""
     for group, names in (("condition", condition), ("suite", suite)):
-        for name in ("census", "profile", "drift"):
+        for name in TAKEN:
             if name in names:
                 yield f"{group}.{name}: the name {name} is taken; choose another"
 
 
 def _corpora(
-    suite: Mapping[str, TaskSpec], corpus: Mapping[str, CorpusSpec], census: CensusSpec | None
+    suite: Mapping[str, TaskSpec],
+    corpus: Mapping[str, CorpusSpec],
+    census: CensusSpec | None,
+    firing: FiringSpec | None,
+    routing: RoutingSpec | None,
 ) -> Iterator[str]:
-    wanted = {"census.corpus": census.corpus} if census else {}
+    wanted = [("census.corpus", census.corpus)] if census else []
+    wanted += [("firing.corpora", name) for name in firing.corpora] if firing else []
+    wanted += [("routing.corpus", routing.corpus)] if routing else []
     for name, task in suite.items():
         if isinstance(task, WindowsSpec):
-            wanted[f"suite.{name}.corpus"] = task.corpus
-    for key, name in wanted.items():
+            wanted.append((f"suite.{name}.corpus", task.corpus))
+    for key, name in wanted:
         if name not in corpus:
             yield f"{key}: no corpus is named {name!r}; {listed(corpus)}{hint(name, corpus)}"
+    if firing is not None and ALL_CORPORA in firing.corpora:
+        yield (
+            f"firing.corpora: {ALL_CORPORA!r} is not allowed; it stands for all corpora together "
+            "in the results; rename that corpus"
+        )
 
 
 def _baselines(condition: Conditions) -> Iterator[str]:
@@ -123,6 +152,24 @@ def _profiles(profiles: ProfileSpec | None, census: CensusSpec | None) -> Iterat
         yield "census: missing; profiles are of the census' neurons, so census.corpus is needed"
     elif profiles.statistic == "md" and census.pairs == 0:
         yield "census.pairs: 0 is not allowed; profiles.statistic needs the statistic md"
+
+
+def _labels(
+    condition: Conditions, firing: FiringSpec | None, routing: RoutingSpec | None
+) -> Iterator[str]:
+    """Labels need the analysis that gives them."""
+    for name, spec in condition.items():
+        if not isinstance(spec.neurons, LabelledSet):
+            continue
+        label = spec.neurons.label
+        why = f"condition.{name}.neurons chooses by the label {label}"
+        if label in ROUTES:
+            if routing is None:
+                yield f"routing: missing; {why}, so routing.corpus is needed"
+        elif firing is None:
+            yield f"firing: missing; {why}, so firing.corpora is needed"
+        elif label in DETECTS and DETECTS[label] not in firing.ngrams:
+            yield f"firing.ngrams: {firing.ngrams} lacks {DETECTS[label]}; {why}"
 
 
 def _statistics(spec: ConditionSpec) -> Sequence[str]:

@@ -143,8 +143,24 @@ class WholeLayers(Strict):
     layers: Layers = "all"
 
 
+FiringLabel = Literal["dead", "positional"]
+NgramLabel = Literal["token_detector", "bigram_detector", "trigram_detector"]
+RoutingLabel = Literal["consensus", "handler", "gateway"]
+
+
+class LabelledSet(Strict):
+    """The neurons that the firing census or the routing analysis gives a label."""
+
+    kind: Literal["labelled"]
+    label: FiringLabel | NgramLabel | RoutingLabel
+    """``dead`` (never active in any corpus), ``positional``, and detectors of tokens, bigrams and
+    trigrams are told by ``firing``, the others by ``routing``."""
+    layers: Layers = "all"
+
+
 SetSpec = Annotated[
-    ByStatistic | RandomSet | ExplicitSet | MatchedSet | WholeLayers, Field(discriminator="kind")
+    ByStatistic | RandomSet | ExplicitSet | MatchedSet | WholeLayers | LabelledSet,
+    Field(discriminator="kind"),
 ]
 
 

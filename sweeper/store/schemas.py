@@ -6,28 +6,18 @@ from typing import TYPE_CHECKING, get_type_hints
 import pyarrow as pa
 
 from sweeper.records import ContrastEstimate, Estimate
+from sweeper.store.analysis_schemas import ANALYSES
+from sweeper.store.columns import floats, required, strings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def _required(name: str, kind: pa.DataType) -> pa.Field:
-    return pa.field(name, kind, nullable=False)
-
-
-def _strings(*names: str) -> list[pa.Field]:
-    return [_required(name, pa.string()) for name in names]
-
-
-def _floats(*names: str) -> list[pa.Field]:
-    return [_required(name, pa.float64()) for name in names]
-
-
 ITEMS = pa.schema(
     [
-        *_strings("cell_key", "attempt"),
-        _required("item", pa.int32()),
-        *_strings("item_id", "group", "cluster"),
+        *strings("cell_key", "attempt"),
+        required("item", pa.int32()),
+        *strings("item_id", "group", "cluster"),
         pa.field("logprob", pa.float64()),
         pa.field("logprob_bad", pa.float64()),
         pa.field("margin", pa.float64()),
@@ -41,12 +31,12 @@ where only margins were scored. ``num_tokens`` is null in imported rows, whose l
 
 TOKENS = pa.schema(
     [
-        *_strings("cell_key", "attempt"),
-        _required("item", pa.int32()),
-        _required("text", pa.int32()),
-        _required("position", pa.int32()),
-        _required("token", pa.int32()),
-        _required("surprisal", pa.float32()),
+        *strings("cell_key", "attempt"),
+        required("item", pa.int32()),
+        required("text", pa.int32()),
+        required("position", pa.int32()),
+        required("token", pa.int32()),
+        required("surprisal", pa.float32()),
         pa.field("char_begin", pa.int64()),
         pa.field("char_end", pa.int64()),
     ]
@@ -61,11 +51,11 @@ tokenizer does not tell."""
 
 OUTCOMES = pa.schema(
     [
-        *_strings("cell_key", "attempt"),
-        _required("item", pa.int32()),
-        *_strings("item_id", "group", "cluster", "metric"),
-        *_floats("value"),
-        _required("averaged", pa.bool_()),
+        *strings("cell_key", "attempt"),
+        required("item", pa.int32()),
+        *strings("item_id", "group", "cluster", "metric"),
+        *floats("value"),
+        required("averaged", pa.bool_()),
     ]
 )
 """One row per item, cell and metric of lm-evaluation-harness that is a number for one item; the
@@ -74,8 +64,8 @@ harness takes the mean over items (its ``perplexity`` of an item is a log-probab
 
 AGGREGATES = pa.schema(
     [
-        *_strings("cell_key", "attempt", "task", "metric", "filter"),
-        *_floats("value"),
+        *strings("cell_key", "attempt", "task", "metric", "filter"),
+        *floats("value"),
         pa.field("stderr", pa.float64()),
     ]
 )
@@ -84,11 +74,11 @@ is its standard error where that is a formula, null where it would be a bootstra
 
 NEURONS = pa.schema(
     [
-        *_strings("cell_key", "attempt"),
-        _required("layer", pa.int32()),
-        _required("neuron", pa.int32()),
-        *_floats("mean", "sd", "skew", "kurtosis", "share_negative", "wd"),
-        _required("num_tokens", pa.int64()),
+        *strings("cell_key", "attempt"),
+        required("layer", pa.int32()),
+        required("neuron", pa.int32()),
+        *floats("mean", "sd", "skew", "kurtosis", "share_negative", "wd"),
+        required("num_tokens", pa.int64()),
         pa.field("mean_abs", pa.float64()),
         pa.field("md", pa.float64()),
         pa.field("wd_bound", pa.float64()),
@@ -101,9 +91,9 @@ NEURONS = pa.schema(
 
 CENSUS_PARTS = pa.schema(
     [
-        *_strings("cell_key", "attempt"),
-        _required("layer", pa.int32()),
-        _required("state", pa.large_binary()),
+        *strings("cell_key", "attempt"),
+        required("layer", pa.int32()),
+        required("state", pa.large_binary()),
     ]
 )
 """What a part of a census has gathered: one row per layer (``neurons.summary``); none where the
@@ -111,9 +101,9 @@ text ends before the part begins."""
 
 CONDITIONS = pa.schema(
     [
-        *_strings("cell_key", "attempt", "condition_key"),
-        _required("layer", pa.int32()),
-        _required("neurons", pa.list_(pa.int32())),
+        *strings("cell_key", "attempt", "condition_key"),
+        required("layer", pa.int32()),
+        required("neurons", pa.list_(pa.int32())),
         pa.field("values", pa.list_(pa.float64())),
     ]
 )
@@ -122,23 +112,23 @@ one number per neuron where the operation puts in a value, and is null elsewhere
 
 MATCHES = pa.schema(
     [
-        *_strings("cell_key", "attempt", "target_key", "statistic"),
-        *_floats("fraction"),
-        _required("num_neurons", pa.int64()),
-        _required("num_windows", pa.int32()),
-        *_floats("target_increase"),
+        *strings("cell_key", "attempt", "target_key", "statistic"),
+        *floats("fraction"),
+        required("num_neurons", pa.int64()),
+        required("num_windows", pa.int32()),
+        *floats("target_increase"),
         pa.field("target_low", pa.float64()),
         pa.field("target_high", pa.float64()),
-        *_floats("increase"),
+        *floats("increase"),
         pa.field("low", pa.float64()),
         pa.field("high", pa.float64()),
-        *_floats("difference"),
+        *floats("difference"),
         pa.field("difference_low", pa.float64()),
         pa.field("difference_high", pa.float64()),
-        *_floats("tolerance"),
-        _required("chosen", pa.bool_()),
-        _required("reached", pa.bool_()),
-        *_strings("outcome"),
+        *floats("tolerance"),
+        required("chosen", pa.bool_()),
+        required("reached", pa.bool_()),
+        *strings("outcome"),
     ]
 )
 """Search for a set that raises perplexity as much as another one: a row for each share tried.
@@ -152,9 +142,9 @@ condition key of the set to be matched."""
 
 BALANCE = pa.schema(
     [
-        *_strings("cell_key", "attempt", "condition_key", "target_key", "statistic"),
-        _required("num_pairs", pa.int64()),
-        *_floats("before", "after", "difference"),
+        *strings("cell_key", "attempt", "condition_key", "target_key", "statistic"),
+        required("num_pairs", pa.int64()),
+        *floats("before", "after", "difference"),
         pa.field("difference_low", pa.float64()),
         pa.field("difference_high", pa.float64()),
     ]
@@ -166,12 +156,12 @@ the signed mean, control minus target, with its 95 % t interval over layers."""
 
 NEURON_PAIRS = pa.schema(
     [
-        *_strings("cell_key", "attempt"),
-        *(_required(name, pa.int32()) for name in ("layer", "neuron", "pair")),
-        *(_required(name, pa.int32()) for name in ("token_i", "token_j")),
-        *_strings("text_i", "text_j"),
-        *_floats("dx", "y_i", "y_j"),
-        _required("similar", pa.bool_()),
+        *strings("cell_key", "attempt"),
+        *(required(name, pa.int32()) for name in ("layer", "neuron", "pair")),
+        *(required(name, pa.int32()) for name in ("token_i", "token_j")),
+        *strings("text_i", "text_j"),
+        *floats("dx", "y_i", "y_j"),
+        required("similar", pa.bool_()),
     ]
 )
 """Pairs of tokens as one neuron sees them: one row per neuron and pair.
@@ -183,11 +173,11 @@ pre-activations, ``text_i`` and ``text_j`` the tokens, last, after a little of t
 
 NEURON_TOKENS = pa.schema(
     [
-        *_strings("cell_key", "attempt"),
-        *(_required(name, pa.int32()) for name in ("layer", "neuron", "token")),
-        *_strings("text"),
-        _required("count", pa.int64()),
-        *_floats("mean", "sd"),
+        *strings("cell_key", "attempt"),
+        *(required(name, pa.int32()) for name in ("layer", "neuron", "token")),
+        *strings("text"),
+        required("count", pa.int64()),
+        *floats("mean", "sd"),
     ]
 )
 """How a neuron tells tokens apart: one row per neuron and vocabulary id, with the mean and the
@@ -196,10 +186,10 @@ ids at both ends of the neuron's range (``neurons.profile``)."""
 
 DRIFT = pa.schema(
     [
-        *_strings("cell_key", "attempt"),
-        *(_required(name, pa.int32()) for name in ("layer", "neuron")),
-        *_floats("dissimilarity", "relative"),
-        *_strings("previous"),
+        *strings("cell_key", "attempt"),
+        *(required(name, pa.int32()) for name in ("layer", "neuron")),
+        *floats("dissimilarity", "relative"),
+        *strings("previous"),
     ]
 )
 """How far neurons have turned since an earlier revision, called ``previous``: one row per neuron.
@@ -209,9 +199,9 @@ that over the layer's mean (``neurons.drift``)."""
 
 TEXTS = pa.schema(
     [
-        *_strings("cell_key", "attempt"),
-        _required("item", pa.int32()),
-        *_strings("text"),
+        *strings("cell_key", "attempt"),
+        required("item", pa.int32()),
+        *strings("text"),
         pa.field("text_bad", pa.string()),
     ]
 )
@@ -221,22 +211,22 @@ TEXTS = pa.schema(
 
 CELLS = pa.schema(
     [
-        *_strings("cell_key", "attempt", "run", "unit", "kind"),
-        *_strings("model", "revision", "task", "condition"),
+        *strings("cell_key", "attempt", "run", "unit", "kind"),
+        *strings("model", "revision", "task", "condition"),
         pa.field("seed", pa.int32()),
         pa.field("condition_key", pa.string()),
-        *_strings("status"),
+        *strings("status"),
         pa.field("error_type", pa.string()),
         pa.field("error_text", pa.string()),
-        _required("num_items", pa.int64()),
-        _required("num_tokens", pa.int64()),
+        required("num_items", pa.int64()),
+        required("num_tokens", pa.int64()),
         pa.field("values_changed", pa.int64()),
         pa.field("values_seen", pa.int64()),
         pa.field("noise", pa.float64()),
-        *_floats("seconds", "load_seconds"),
-        *_strings("device", "dtype", "worker", "versions"),
-        _required("finished_at", pa.timestamp("us", tz="UTC")),
-        _required("cell_attempt", pa.int32()),
+        *floats("seconds", "load_seconds"),
+        *strings("device", "dtype", "worker", "versions"),
+        required("finished_at", pa.timestamp("us", tz="UTC")),
+        required("cell_attempt", pa.int32()),
     ]
 )
 """One row per committed or failed cell; ``versions`` is JSON, ``noise`` is in nats."""
@@ -254,6 +244,7 @@ TABLES = {
     "neuron_pairs": NEURON_PAIRS,
     "neuron_tokens": NEURON_TOKENS,
     "drift": DRIFT,
+    **ANALYSES,
     "texts": TEXTS,
     "cells": CELLS,
 }
@@ -261,18 +252,18 @@ TABLES = {
 
 MANIFEST = pa.schema(
     [
-        *_strings("cell_key", "kind", "model", "revision", "condition"),
+        *strings("cell_key", "kind", "model", "revision", "condition"),
         pa.field("seed", pa.int32()),
         pa.field("condition_key", pa.string()),
         pa.field("operation", pa.string()),
-        _required("num_neurons", pa.int64()),
+        required("num_neurons", pa.int64()),
         pa.field("control_of", pa.string()),
         pa.field("matched_to", pa.string()),
         pa.field("family", pa.string()),
         pa.field("first_layer", pa.int32()),
         pa.field("last_layer", pa.int32()),
-        _required("is_baseline", pa.bool_()),
-        *_strings("task", "task_kind"),
+        required("is_baseline", pa.bool_()),
+        *strings("task", "task_kind"),
     ]
 )
 """The cells of one run with their names for people; a cell itself is shared by many runs.

@@ -40,6 +40,8 @@ class Sizes:
     census_neurons: int | None = 3072
     """Neurons that scipy is timed on, evenly spaced, its time for all being inferred; None for
     all."""
+    routing_layers: int | None = 3
+    """Layers that a pass for each is timed on, likewise."""
     aggregate_conditions: int = 1000
     aggregate_items: int = 1000
     """Items of each of the 67 clusters."""
@@ -50,6 +52,7 @@ FULL = Sizes(
     library_conditions=None,
     relaunched_conditions=None,
     census_neurons=None,
+    routing_layers=None,
 )
 QUICK = Sizes(
     blimp_per_paradigm=1,
@@ -64,6 +67,7 @@ QUICK = Sizes(
     relaunched_conditions=1,
     census_tokens=2048,
     census_neurons=64,
+    routing_layers=2,
     aggregate_conditions=40,
     aggregate_items=20,
 )

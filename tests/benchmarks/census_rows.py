@@ -23,7 +23,7 @@ FORWARD, STREAMING, WITH_MD, OBVIOUS = "forward pass", "census", "census with MD
 
 def census_wd(bench: Bench, name: str, goal: float) -> Finding:
     """Time of the obvious way over that of the streaming census, both without the forward pass."""
-    rows = _windows(bench)
+    rows = text_windows(bench)
     neurons = _sample(bench)
     budget = TokenBudget(first_budget(bench.model, bench.spec))
     each = max(budget.positions // len(rows[0]), 1)
@@ -101,11 +101,12 @@ def _census(bench: Bench, rows: list[Row], budget: TokenBudget, num_pairs: int) 
     return census(bench.model, rows, budget, options)
 
 
-def _windows(bench: Bench) -> list[Row]:
+def text_windows(bench: Bench, longest: int = LENGTH) -> list[Row]:
+    """Windows of WikiText-2, as long as the model takes them, up to the benchmark's tokens."""
     file: Path = bench.data / "wikitext2" / "raw" / "wiki.test.raw"
     if not file.is_file():
         raise SkippedError("no wikitext2/raw/wiki.test.raw in the data folder (--data)")
-    length = min(LENGTH, bench.model.checkpoint.context)
+    length = min(longest, bench.model.checkpoint.context)
     number = max(bench.sizes.census_tokens // length, 1)
     return windows(bench.model.tokenizer, file.read_text(), length, length, number)
 

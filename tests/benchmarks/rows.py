@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 
-from benchmarks import aggregate_rows, census_rows, engine_rows, schedule_rows
+from benchmarks import (
+    aggregate_rows,
+    census_rows,
+    engine_rows,
+    firing_rows,
+    layer_major_rows,
+    routing_rows,
+    schedule_rows,
+)
 from benchmarks import items as data
 from benchmarks.bench import Bench, Sizes
 from benchmarks.compare import Comparison, compare
@@ -180,6 +188,9 @@ ROWS: Mapping[str, Row | ModelFreeRow] = {
     "hellaswag_harness": Row(goal=1.8, measure=_compared(_hellaswag_harness)),
     "share_of_matmul": Row(goal=0.75, measure=engine_rows.share_of_matmul),
     "census_wd": Row(goal=20, measure=census_rows.census_wd),
+    "layer_major": Row(goal=layer_major_rows.BATCHES, measure=layer_major_rows.layer_major),
+    "firing_cost": Row(goal=0.3, measure=firing_rows.firing_cost, at_most=True),
+    "routing_layers": Row(goal=8, measure=routing_rows.routing_layers),
     "empty_clamp": Row(goal=1.03, measure=engine_rows.empty_clamp, at_most=True),
     "aggregate_scale": ModelFreeRow(goal=10, measure=aggregate_rows.aggregate_scale),
     "schedule_makespan": ModelFreeRow(

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,19 +41,43 @@ def test_the_clamp_that_they_agree_on_changes_something(differences):
     assert differences["clamp"]["clamped"] > 0.01
 
 
-def test_both_sides_of_the_census_row_find_the_same_distances(tiny_folder, tmp_path):
-    text = tmp_path / "wikitext2" / "raw" / "wiki.test.raw"
+@pytest.fixture(scope="module")
+def on_text(tiny_folder, tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """Records of the rows that read running text, by their names."""
+    folder = tmp_path_factory.mktemp("text")
+    text = folder / "wikitext2" / "raw" / "wiki.test.raw"
     text.parent.mkdir(parents=True)
     text.write_text("the cat sees the dogs that the old man feeds every morning . \n" * 200)
-    output = tmp_path / "bench.json"
-    options = ("--quick", "--only", "census_wd", "--model", tiny_folder("gpt2"))
-    run("benchmarks", *options, "--data", tmp_path, "--output", output)
-    (record,) = json.loads(output.read_text())
+    output = folder / "bench.json"
+    rows = "census_wd,layer_major,routing_layers"
+    options = ("--quick", "--only", rows, "--model", tiny_folder("gpt2"))
+    run("benchmarks", *options, "--data", folder, "--output", output)
+    return {record["name"]: record for record in json.loads(output.read_text())}
+
+
+def test_both_sides_of_the_census_row_find_the_same_distances(on_text):
+    record = on_text["census_wd"]
     assert record["neurons"] == 3 * 128
     assert record["tokens"] == 32 * 64
     # The normal sample that scipy gets has as many values, and as much noise.
     assert 0 < record["largest_difference"]["wd"] < 0.12
     assert 0 < record["wd_bound"] < 0.01
+
+
+def test_both_sides_of_the_routing_row_find_the_same(on_text):
+    record = on_text["routing_layers"]
+    assert record["agree"]
+    assert record["largest_difference"]["residual"] < 1e-3
+    assert (record["layers"], record["same_roles"]) == (3, 2)
+
+
+def test_both_sides_of_the_layer_major_row_give_the_same_outputs(on_text):
+    record = on_text["layer_major"]
+    assert record["agree"]
+    # Twelve weights of each of three layers, once and once a batch.
+    assert record["weights_read"] == {"layer by layer": 36, "batch by batch": 8 * 36}
+    assert record["ratio"] == record["goal"] == 8
+    assert record["most_layer_bytes"]["layer by layer"] == record["layer_bytes"] / 3
 
 
 def test_rows_without_data_are_reported_not_left_out(tiny_folder, tmp_path):

@@ -175,7 +175,7 @@ def test_a_load_waits_for_the_thread_that_fetches_the_same(steps, folder, monkey
         return weights_folder(checkpoint, spec)
 
     files.folder(first, spec)
-    monkeypatch.setattr("sweeper.models.prefetch.weights_folder", slow)
+    monkeypatch.setattr("sweeper.models.source.weights_folder", slow)
     files.look_ahead(outlook(spec, second))
     assert begun.wait(60)
     threading.Timer(0.05, go_on.set).start()
@@ -193,7 +193,7 @@ def test_a_load_of_another_one_waits_for_nothing(steps, folder, monkeypatch):
         return weights_folder(checkpoint, spec)
 
     files.folder(first, spec)
-    monkeypatch.setattr("sweeper.models.prefetch.weights_folder", stuck)
+    monkeypatch.setattr("sweeper.models.source.weights_folder", stuck)
     files.look_ahead(outlook(spec, second))
     sizes = sizes_read(monkeypatch)
     assert files.folder(third, spec) == folder / "step2"
@@ -209,8 +209,7 @@ def test_an_unwritable_cache_stops_nothing(steps, folder, tmp_path, monkeypatch,
     files = CheckpointFiles(lambda: PLENTY)
     files.folder(first, spec)
     sizes = sizes_read(monkeypatch)
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("SWEEPER_CACHE", str(tmp_path / "file"))
+    (tmp_path / ".locks").write_text("in the way")
     with caplog.at_level(logging.WARNING, logger="sweeper"):
         files.look_ahead(outlook(spec, second, cache_gb=1.0))
         files.wait()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from sweeper.neurons.activity import cutoff
+from sweeper.neurons.activity import cutoff, rounded_up
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu", "gelu_new", "gelu_pytorch_tanh", "silu"])
@@ -23,3 +23,13 @@ def test_thresholds_that_make_no_sense():
         cutoff(torch.nn.ReLU(), -0.1)
     with pytest.raises(ValueError, match="no activation exceeds"):
         cutoff(torch.nn.Sigmoid(), 2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("number", [1e-45, 0.1, 0.25, 3.0])
+def test_a_cutoff_in_other_numbers_is_the_next_one(dtype, number):
+    found = rounded_up(number, dtype)
+    exact = float(torch.tensor(number, dtype=torch.float32))
+    assert found >= exact
+    values = torch.linspace(0, 4, 20_001).to(dtype)
+    np.testing.assert_array_equal((values >= found).numpy(), (values.float() >= exact).numpy())

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.neurons.detectors import ensembles, find_detectors
+from sweeper.neurons.detectors import find_detectors
 from sweeper.neurons.ngrams import NgramCounts, Rule, ngram_ids, num_to_cover
 
 VOCABULARY = 6
@@ -38,7 +38,8 @@ def test_equals_the_definition(seed, most):
         active[:, neuron] ^= rng.random(200) < 0.01 * (neuron % 4)
     ids, activations = ngram_ids([text], 1, VOCABULARY), active.sum(0)
     counts = NgramCounts(activations, Rule(most))
-    counts.add(active, ids)
+    places, neurons = np.nonzero(active)
+    counts.take(neurons, ids[places])
     to_cover = num_to_cover(counts.pairs, activations, 0.95)
     found = find_detectors(counts.pairs, activations, to_cover, Counter(text.tolist()), most)
     expected = detectors_of(text.tolist(), active, most)
@@ -46,11 +47,3 @@ def test_equals_the_definition(seed, most):
     for neuron, covered in expected.items():
         rows = found.covered[found.covered["neuron"] == neuron]
         assert dict(zip(rows["ngram"], rows["count"], strict=True)) == covered
-
-
-def test_ensembles():
-    table = ensembles([np.array([1, 2, 2]), np.array([2, 3]), np.array([], int), np.array([1, 4])])
-    assert table["covered"].tolist() == [2, 2, 0, 2]
-    assert table["cumulative"].tolist() == [2, 3, 3, 4]
-    assert table["new"].tolist() == [2, 1, 0, 1]
-    assert table["new_to_previous"].tolist() == [2, 1, 0, 2]

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.neurons.ngrams import NgramCounts, Rule, ngram_ids, num_to_cover, tokens_of
+from sweeper.neurons.packed_firing import pack_ngrams, unpack_ngrams
 
 VOCABULARY = 7
 
@@ -39,12 +40,17 @@ def draw(seed, num_windows=6, length=40, num_neurons=12):
     return windows.tolist(), active
 
 
+def take(counts, active, ids):
+    places, neurons = np.nonzero(active)
+    counts.take(neurons, ids[places])
+
+
 def counted(windows, active, n, rule, batches):
     ids = ngram_ids(windows, n, VOCABULARY)
     activations = (active & (ids >= 0)[:, None]).sum(0)
     counts = NgramCounts(activations, rule)
     for part in np.array_split(np.arange(len(ids)), batches):
-        counts.add(active[part], ids[part])
+        take(counts, active[part], ids[part])
     return counts, activations
 
 
@@ -84,9 +90,11 @@ def test_parts_merge_to_the_whole(seed):
     parts = []
     for some, rows in ((windows[:half], active[:place]), (windows[half:], active[place:])):
         part = NgramCounts(activations, rule)
-        part.add(rows, ngram_ids(some, 2, VOCABULARY))
+        take(part, rows, ngram_ids(some, 2, VOCABULARY))
         parts.append(part)
-    merged = parts[0].merged(parts[1])
+    merged = NgramCounts(activations, rule)
+    for part in parts:
+        merged.join(part.state)
     np.testing.assert_array_equal(merged.kept, whole.kept)
     assert merged.pairs.equals(whole.pairs)
 
@@ -98,7 +106,7 @@ def test_memory_is_bounded():
     activations = (active & (ids >= 0)[:, None]).sum(0)
     counts = NgramCounts(activations, rule)
     for part in np.array_split(np.arange(len(ids)), 20):
-        counts.add(active[part], ids[part])
+        take(counts, active[part], ids[part])
         held = counts.pairs.groupby("neuron").size()
         assert (held <= rule.most + rule.uncovered(activations)[held.index]).all()
 
@@ -106,6 +114,26 @@ def test_memory_is_bounded():
 def test_ngrams_stay_inside_a_window():
     assert ngram_ids([[1, 2], [3]], 2, VOCABULARY).tolist() == [-1, 1 * VOCABULARY + 2, -1]
     assert ngram_ids([], 2, VOCABULARY).tolist() == []
+
+
+def test_special_tokens_are_part_of_no_ngram():
+    special = np.array([0])
+    windows = [[1, 0, 2, 3, 4]]
+    of = {n: ngram_ids(windows, n, VOCABULARY, special) >= 0 for n in (1, 2, 3)}
+    assert of[1].tolist() == [True, False, True, True, True]
+    assert of[2].tolist() == [False, False, False, True, True]
+    assert of[3].tolist() == [False, False, False, False, True]
+    assert ngram_ids([[1, 2]], 3, VOCABULARY, special).tolist() == [-1, -1]
+
+
+def test_counts_as_bytes():
+    windows, active = draw(0)
+    counts, _ = counted(windows, active, 2, Rule(3), 2)
+    found = unpack_ngrams(pack_ngrams(counts.state))
+    np.testing.assert_array_equal(found.neurons, counts.kept)
+    assert found.pairs.neurons.dtype == found.pairs.ngrams.dtype == np.int64
+    for name in ("neurons", "ngrams", "counts"):
+        np.testing.assert_array_equal(getattr(found.pairs, name), getattr(counts.state.pairs, name))
 
 
 def test_too_many_ngrams():

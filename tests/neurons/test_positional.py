@@ -3,7 +3,13 @@ import pytest
 from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
 
-from sweeper.neurons.positional import extremes, mutual_information, positional_types
+from sweeper.neurons.positional import (
+    LEAST_INFORMATION,
+    by_chance,
+    extremes,
+    mutual_information,
+    positional_types,
+)
 
 LENGTH = 400
 POSITION = np.arange(LENGTH)
@@ -31,9 +37,44 @@ def test_mutual_information_is_a_mean_divergence():
 def test_neurons_without_positions_carry_none():
     curves = np.array([np.zeros(LENGTH), np.ones(LENGTH), np.full(LENGTH, 0.3)])
     np.testing.assert_allclose(mutual_information(curves), 0, atol=1e-15)
-    table = positional_types(curves)
+    table = positional_types(curves, 1000)
     assert not table["positional"].any()
     assert set(table["type"]) == {""}
+
+
+@pytest.mark.parametrize("windows", [10, 12, 40, 400])
+def test_chance_makes_no_neuron_positional(windows):
+    """Neurons that know nothing of the position: their information is what chance gives."""
+    rng = np.random.default_rng(windows)
+    rates = np.repeat([0.3, 0.5, 0.7], 300)[:, None]
+    curves = rng.binomial(windows, rates, (900, LENGTH)) / windows
+    table = positional_types(curves, windows)
+    assert table["information"].mean() == pytest.approx(by_chance(windows, LENGTH), rel=0.1)
+    assert not table["positional"].any()
+    if windows == 10:
+        assert (table["information"] > LEAST_INFORMATION).any()
+
+
+def test_what_exceeds_chance_is_positional():
+    rng = np.random.default_rng(0)
+    where = np.where(POSITION < LENGTH / 2, 0.2, 0.75)  # 0.157 nats by itself
+    for windows in (12, 100):
+        curves = rng.binomial(windows, where, (50, LENGTH)) / windows
+        assert positional_types(curves, windows)["positional"].all()
+    curve = np.where(POSITION < LENGTH / 2, 0.4, 0.75)  # 0.064 nats
+    for windows, expected in ((20, False), (10_000, True)):
+        table = positional_types(curve[None], windows)
+        assert table["positional"].item() == expected
+
+
+def test_few_windows_tell_of_nobody():
+    curve = (POSITION < LENGTH / 2).astype(float)
+    for windows in (0, 1, 9):
+        table = positional_types(curve[None], windows)
+        assert table["information"].item() == pytest.approx(np.log(2))
+        assert not table["positional"].item()
+        assert table["type"].item() == ""
+    assert positional_types(curve[None], 10)["positional"].item()
 
 
 WAVE = np.sin(POSITION / 15)
@@ -53,7 +94,7 @@ WAVE = np.sin(POSITION / 15)
     ],
 )
 def test_types(curve, kind, strong):
-    table = positional_types(curve[None])
+    table = positional_types(curve[None], 1000)
     assert table["positional"].all()
     assert (table["type"].item(), table["strong"].item()) == (kind, strong)
 

@@ -36,6 +36,16 @@ def test_most_changed_and_suppression():
     assert table["suppresses"].tolist() == [False, True]
 
 
+def test_factors_decide_the_sign():
+    logits = torch.tensor([[0.0, 3.0, -1.0, 2.0]])
+    covered = pd.DataFrame(
+        {"neuron": [7, 7], "ngram": [1, 2], "count": [4, 1], "factors": [-2.0, 3.0]}
+    )
+    table = suppression(logits, [7], covered)
+    assert table["projection"].item() == (3.0 * -0.5 + -1.0 * 3.0) / 2
+    assert table["suppresses"].item()
+
+
 def test_a_neuron_that_covers_nothing_is_not_said_to_promote():
     table = suppression(
         torch.zeros(1, 3), [4], pd.DataFrame({"neuron": [], "ngram": []}, dtype=int)

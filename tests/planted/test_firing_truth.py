@@ -7,9 +7,9 @@ import pytest
 from planted.firing_model import LENGTH, build_firing_model, texts
 from tiny_models import load_folder, save_tokenizer
 
-from sweeper.neurons.detectors import MOST, ensembles, find_detectors
+from sweeper.neurons.detectors import MOST, find_detectors
 from sweeper.neurons.firing import firing_of
-from sweeper.neurons.ngram_pass import activations_after, ngram_counts
+from sweeper.neurons.ngram_pass import ngram_counts
 from sweeper.neurons.ngrams import Rule, ngram_ids, num_to_cover, tokens_of
 from sweeper.neurons.positional import positional_types
 from sweeper.neurons.projection import projections, suppression
@@ -28,7 +28,8 @@ def found(tmp_path_factory):
     budget = TokenBudget(4096)
     firing = firing_of(model, rows, range(WINDOWS), budget, 0.0, LENGTH)
     rules = {n: Rule(most) for n, most in MOST.items() if n < 3}
-    counts = ngram_counts(model, rows, range(WINDOWS), budget, 0.0, firing, rules)
+    known = [of_layer.first_pass(0.95) for of_layer in firing]
+    counts = ngram_counts(model, rows, range(WINDOWS), budget, 0.0, known, rules)
     return truth, model, rows, firing, counts
 
 
@@ -36,7 +37,7 @@ def detectors_of(found, layer, n):
     _, _, rows, firing, counts = found
     ids = ngram_ids(rows, n, VOCABULARY)
     occurrences = Counter(ids[ids >= 0].tolist())
-    activations = activations_after(firing[layer], n)
+    activations = firing[layer].first_pass(0.95).activations[n - 1]
     pairs = counts[layer][n].pairs
     to_cover = num_to_cover(pairs, activations, 0.95)
     return find_detectors(pairs, activations, to_cover, occurrences, MOST[n])
@@ -75,16 +76,8 @@ def test_which_detectors_suppress(found, layer):
 @pytest.mark.parametrize("layer", [0, 1])
 def test_positional_neurons_and_their_types(found, layer):
     truth, _, _, firing, _ = found
-    table = positional_types(firing[layer].frequency_by_position())
+    of_layer = firing[layer]
+    table = positional_types(of_layer.frequency_by_position(), of_layer.num_windows)
     positional = table[table["positional"]]
     kinds = zip(positional["type"], positional["strong"], strict=True)
     assert dict(zip(positional.index, kinds, strict=True)) == truth.positional[layer]
-
-
-def test_the_ensemble(found):
-    truth = found[0]
-    table = ensembles([detectors_of(found, layer, 1).covered["ngram"] for layer in (0, 1)])
-    tokens = [set().union(*truth.detectors[layer].values()) for layer in (0, 1)]
-    assert table["covered"].tolist() == [len(of_layer) for of_layer in tokens]
-    assert table["cumulative"].tolist() == [len(tokens[0]), len(tokens[0] | tokens[1])]
-    assert table["new"].tolist() == [len(tokens[0]), len(tokens[1] - tokens[0])]

@@ -18,6 +18,8 @@ def job(**conditions) -> JobSpec:
             "model": {"m": {"path": "org/m"}},
             "corpus": {"c": {"kind": "topics"}},
             "census": {"corpus": "c"},
+            "firing": {"corpora": ["c"]},
+            "routing": {"corpus": "c"},
             "suite": {
                 "g": {"kind": "minimal_pairs", "source": {"kind": "grammar"}},
                 "p": {"kind": "perplexity", "corpus": "c"},
@@ -231,3 +233,111 @@ def test_the_sets_table_has_a_row_for_each_condition_and_layer():
     }
     assert rebuilt == {c.key: dict(c.neurons) for c in conditions if c.neurons}
     assert conditions_table([]).empty
+
+
+DEAD = {"operation": "zero", "neurons": {"kind": "labelled", "label": "dead"}}
+HANDLER = {"operation": "zero", "neurons": {"kind": "labelled", "label": "handler"}}
+LABELS = {"dead": {0: (3, 5), 2: (1, 8, 30)}, "handler": {3: (7,)}}
+
+
+def matching(name: str) -> dict:
+    return {"operation": "zero", "neurons": {"kind": "random", "match": name}}
+
+
+def labelled_sets(asked, labels, neurons=None) -> Sets:
+    return Sets(asked, checkpoint(), neurons, labels=labels)
+
+
+def test_a_labelled_set_and_its_controls_are_known_with_the_label():
+    asked = job(dead=DEAD, drawn=matching("dead"), handler=HANDLER)
+    sets = labelled_sets(asked, {})
+    assert [c.name for c in sets.all()] == ["base"]
+    assert not any(map(sets.known, ("dead", "drawn", "handler")))
+    assert sets.unlabelled() == []
+    sets.labels["dead"] = LABELS["dead"]
+    assert [c.name for c in sets.all()] == ["base", "dead", "drawn", "drawn", "drawn"]
+    sets.labels["handler"] = LABELS["handler"]
+    found = {(c.name, c.seed): dict(c.neurons) for c in sets.all()}
+    assert found["dead", None] == LABELS["dead"]
+    assert found["handler", None] == LABELS["handler"]
+    draws = [found["drawn", seed] for seed in range(3)]
+    assert len({tuple(sorted(draw.items())) for draw in draws}) == 3
+    for draw in draws:
+        assert {layer: len(members) for layer, members in draw.items()} == {0: 2, 2: 3}
+    # The same neurons named one by one are the same condition.
+    named = {
+        "operation": "zero",
+        "neurons": {"kind": "explicit", "neurons": {0: [3, 5], 2: [1, 8, 30]}},
+    }
+    same = Sets(job(x=named), checkpoint(), None).condition("x")
+    assert same.key == sets.condition("dead").key
+
+
+def test_labels_within_layers_and_groups_of_layers():
+    within = {"operation": "zero", "neurons": {**DEAD["neurons"], "layers": [2, 1]}}
+    (only,) = labelled_sets(job(dead=within), LABELS).all()[1:]
+    assert only.neurons == {2: LABELS["dead"][2]}
+    grouped = {"operation": "zero", "neurons": {**DEAD["neurons"], "layers": {"cumulative": 2}}}
+    sets = labelled_sets(job(dead=grouped, drawn=matching("dead")), LABELS)
+    found = {(c.name, c.seed): dict(c.neurons) for c in sets.all()}
+    assert found["dead[0-1]", None] == {0: (3, 5)}
+    assert found["dead[0-3]", None] == LABELS["dead"]
+    assert {layer: len(n) for layer, n in found["drawn[0-3]", 1].items()} == {0: 2, 2: 3}
+    each = {"operation": "zero", "neurons": {**DEAD["neurons"], "layers": "each"}}
+    sets = labelled_sets(job(dead=each, drawn=matching("dead")), LABELS)
+    names = [c.name for c in sets.all()]
+    assert names[:3] == ["base", "dead[0-0]", "dead[2-2]"]
+    assert names[3:] == ["drawn[0-0]"] * 3 + ["drawn[2-2]"] * 3
+    missing = "no neuron of layer {} is labelled dead by firing"
+    assert sets.unlabelled() == [
+        (f"{name}[{layer}-{layer}]", missing.format(layer))
+        for name in ("dead", "drawn")
+        for layer in (1, 3)
+    ]
+
+
+def test_conditions_whose_label_nobody_has():
+    few = {"operation": "zero", "neurons": {**HANDLER["neurons"], "layers": [0, 1, 2]}}
+    gaps = {"operation": "zero", "neurons": {**HANDLER["neurons"], "layers": [0, 2]}}
+    alike = {"operation": "zero", "neurons": {**ALIKE["neurons"], "match": "dead"}}
+    asked = job(
+        dead=DEAD, drawn=matching("dead"), few=few, gaps=gaps, alike=alike, more=matching("alike")
+    )
+    sets = labelled_sets(asked, {**LABELS, "dead": {}})
+    nobody = "no neuron of the model is labelled dead by firing"
+    assert sets.unlabelled() == [
+        ("dead", nobody),
+        ("drawn", nobody),
+        ("few", "no neuron of layers 0-2 is labelled handler by routing"),
+        ("gaps", "no neuron of layers 0, 2 is labelled handler by routing"),
+        ("alike", nobody),
+        ("more", nobody),
+    ]
+    assert sets.known("dead")
+    assert [c.name for c in sets.all()] == ["base"]
+    # With a census, too.
+    assert [c.name for c in labelled_sets(asked, {**LABELS, "dead": {}}, census()).all()] == [
+        "base"
+    ]
+
+
+def test_other_controls_of_a_labelled_set():
+    mean = {**DEAD, "operation": "mean"}
+    drawn = {**matching("dead"), "operation": "mean"}
+    means = census().assign(mean=lambda frame: frame["neuron"] / 8)
+    asked = job(dead=mean, drawn=drawn)
+    assert not labelled_sets(asked, LABELS).known("dead")
+    assert not labelled_sets(asked, {}, means).known("dead")
+    found = {(c.name, c.seed): c for c in labelled_sets(asked, LABELS, means).all()}
+    assert found["dead", None].values == {0: (3 / 8, 5 / 8), 2: (1 / 8, 1.0, 30 / 8)}
+    as_bad = {"operation": "zero", "neurons": {**AS_BAD["neurons"], "match": "dead"}}
+    alike = {"operation": "zero", "neurons": {**ALIKE["neurons"], "match": "dead"}}
+    asked = job(dead=DEAD, as_bad=as_bad, alike=alike)
+    assert [c.name for c in labelled_sets(asked, {}, census()).all()] == ["base"]
+    sets = labelled_sets(asked, LABELS, census())
+    assert [c.name for c in sets.all()] == ["base", "dead", "alike"]
+    sets.matches["as_bad"] = 0.25
+    found = {c.name: dict(c.neurons) for c in sets.all()}
+    # 0.25 quantile of 0..31 is 7.75; the labelled ones are left out.
+    assert found["as_bad"] == {0: (0, 1, 2, 4, 6, 7), 2: (0, 2, 3, 4, 5, 6, 7)}
+    assert {layer: len(n) for layer, n in found["alike"].items()} == {0: 2, 2: 3}

@@ -169,6 +169,15 @@ def test_a_set_that_nothing_matches_is_listed_and_the_others_go_on(matched_job, 
     said = err.file.getvalue()
     assert "not available: stories local as_bad (2 cells): top does not raise mean NLL" in said
     assert "tries the failed cells again" not in said
+    # What the store knows not to be had is no work to plan.
+    sweep = prepare(matched_job(condition=spec))
+    (checkpoint,) = sweep.checkpoints
+    work = expected_work(sweep, checkpoint, done_work(sweep, checkpoint, run.store))
+    assert [(part.cells, part.done) for part in work] == [(1, 1), (1, 1), (6, 6), (6, 6)]
+    planned = quiet()
+    commands.plan(matched_job(condition=spec), False, planned, quiet())
+    (line,) = [row for row in planned.file.getvalue().splitlines() if "stories" in row]
+    assert line.replace("│", " ").split()[2:4] == ["14", "14"]
 
 
 @pytest.mark.parametrize("layers", ["each", {"groups": 2}, {"cumulative": 2}])

@@ -50,6 +50,21 @@ def test_a_streaming_census_takes_memory_in_every_worker(story_job, eight_cores)
     assert num_workers(job, [MODEL], available=room - 1) == 2
 
 
+def test_a_firing_census_takes_memory_beside_the_model_too(story_job, eight_cores):
+    long = checkpoint(num_parameters=250_000_000, context=100_000)
+    job = story_job(
+        model={"stories": {"batch_memory_gb": 0.5}},
+        cluster={"executor": "ray"},
+        census={"bins": 64},
+        firing={"corpora": ["text"], "length": 100_000},
+    )
+    # 4 bytes for each position and each of 513 classes of tokens of 4 layers of 32 neurons, and 24
+    # for sums; not beside the census' histograms, which are smaller.
+    room = 3 * (EACH + 4 * 32 * ((100_000 + 513) * 4 + 24))
+    assert num_workers(job, [long], available=room) == 3
+    assert num_workers(job, [long], available=room - 1) == 2
+
+
 def test_memory_is_asked_about_only_where_it_decides(story_job, eight_cores):
     def count(found, **cluster) -> int:
         return num_workers(job_with(story_job, **cluster), [found], pytest.fail, 1.0)

@@ -18,6 +18,7 @@ from sweeper.spec import (
     HubCorpus,
     HubPairs,
     JobSpec,
+    LabelledSet,
     RandomSet,
     load_job,
     model_option,
@@ -27,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "jobs" / "quickstart.yaml"
 BLIMP = ROOT / "jobs" / "smollm2_blimp.yaml"
 OPTIONS = sorted(ROOT.glob("conf/*/*.yaml"))
+JOBS = sorted(path for path in ROOT.glob("jobs/*.yaml") if not path.stem.startswith("train_"))
+LOCAL = ["model=local", "model.local.path=folder"]
+NO_HUB = ["quickstart", "dead_ngram_positional_smollm2", "binary_routing_smollm2"]
 MANDATORY = {
     "model/local": ["model.local.path=folder"],
     "suite/tse": ["suite.tse.source.path=tse.parquet"],
@@ -39,13 +43,40 @@ def job(*overrides: str, path: Path = QUICKSTART) -> JobSpec:
     return load_job(path, overrides)
 
 
-@pytest.mark.parametrize("path", [QUICKSTART, BLIMP], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
 def test_shipped_jobs_load_and_survive_json(path):
-    spec = load_job(path)
+    needs_pairs = "suite.tse.source.path" in path.read_text()
+    spec = load_job(path, MANDATORY["suite/tse"] if needs_pairs else [])
     assert spec.name == path.stem
     assert spec.baseline == "baseline"
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
     assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+@pytest.mark.parametrize("name", NO_HUB)
+def test_jobs_without_the_hub_take_a_local_model(name):
+    spec = job(*LOCAL, path=QUICKSTART.with_name(f"{name}.yaml"))
+    assert list(spec.model) == ["local"]
+    assert {corpus.kind for corpus in spec.corpus.values()} == {"topics"}
+    assert spec.suite["grammar"].source.kind == "grammar"
+
+
+@pytest.mark.parametrize("name", ["dead_ngram_positional", "binary_routing"])
+def test_the_studies_on_labels_control_each_of_them(name):
+    for path in (QUICKSTART.with_name(f"{name}{end}.yaml") for end in ("", "_smollm2")):
+        spec = load_job(path)
+        labelled = {
+            name
+            for name, condition in spec.condition.items()
+            if isinstance(condition.neurons, LabelledSet)
+        }
+        controlled = {
+            condition.neurons.match
+            for condition in spec.condition.values()
+            if isinstance(condition.neurons, RandomSet)
+        }
+        assert labelled == controlled != set()
+        assert spec.seeds == 10
 
 
 def test_the_quickstart_measures_text_that_its_census_has_not_seen():
@@ -61,6 +92,8 @@ def test_every_option_composes_and_validates(file):
     content = yaml.safe_load(file.read_text())
     choice = [f"+{group}={option}", *MANDATORY.get(f"{group}/{option}", [])]
     kind = content[option].get("neurons", {}).get("kind") if group == "condition" else None
+    if group == "condition":
+        choice += ["firing={corpora:[topics]}", "routing={corpus:topics}"]
     if kind in ("random", "matched"):
         choice.insert(0, f"+condition={content[option]['neurons']['match']}")
     spec = job(*choice)

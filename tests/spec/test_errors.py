@@ -77,7 +77,8 @@ MESSAGES = {
     ),
     "sedes=3": (
         "sedes: unknown key (value 3); allowed: name, store, model, corpus, census, profiles, "
-        "drift, suite, condition, seeds, contrasts, statistics, cluster; did you mean seeds?"
+        "drift, firing, routing, suite, condition, seeds, contrasts, statistics, cluster; did you "
+        "mean seeds?"
     ),
     "~suite.grammar.kind": (
         "suite.grammar.kind: missing; allowed is one of perplexity, surprisal, minimal_pairs, "
@@ -224,6 +225,35 @@ def message(path: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
+NUMBER = "a number at least 0 and at most 1000"
+THRESHOLDS = "a number of at least 0 and at most 1000, or one for each activation function"
+THRESHOLD_MESSAGES = {
+    "firing.threshold=-1": f"firing.threshold: -1 is not allowed; allowed is {THRESHOLDS}",
+    "firing.threshold=20000": f"firing.threshold: 20000 is not allowed; allowed is {THRESHOLDS}",
+    "firing.threshold=half": f"firing.threshold: 'half' is not allowed; allowed is {THRESHOLDS}",
+    "firing.threshold=[1]": f"firing.threshold: [1] is not allowed; allowed is {THRESHOLDS}",
+    "firing.threshold={relu:-1,silu:0.1}": (
+        f"firing.threshold.relu: -1 is not allowed; allowed is {NUMBER}"
+    ),
+    "firing.threshold={relu:20000,silu:x}": (
+        f"firing.threshold.relu: 20000 is not allowed; allowed is {NUMBER} (and 1 more)"
+    ),
+    "routing={corpus:topics,threshold:1001}": (
+        f"routing.threshold: 1001 is not allowed; allowed is {NUMBER}"
+    ),
+    "routing={corpus:topics,thresholds:[0.1,-1]}": (
+        "routing.thresholds: -1 is not allowed; allowed is a list of different numbers of "
+        "at least 0 and at most 1000"
+    ),
+}
+
+
+@pytest.mark.parametrize("override", THRESHOLD_MESSAGES)
+def test_a_wrong_threshold_is_one_line(override):
+    job = QUICKSTART.with_name("dead_ngram_positional_smollm2.yaml")
+    assert message(job, override) == THRESHOLD_MESSAGES[override]
+
+
 @pytest.mark.parametrize("override", MESSAGES)
 def test_a_wrong_override_names_key_value_and_what_is_allowed(override):
     assert message(QUICKSTART, override) == MESSAGES[override]
@@ -299,6 +329,129 @@ def test_profiles_need_the_census(further, line):
     assert str(caught.value) == line
 
 
+def by_label(label: str, **further) -> dict:
+    return {"operation": "zero", "neurons": {"kind": "labelled", "label": label, **further}}
+
+
+FIRING = {"corpora": ["c"]}
+
+
+@pytest.mark.parametrize(
+    ("label", "further", "line"),
+    [
+        (
+            "dead",
+            {},
+            "firing: missing; condition.x.neurons chooses by the label dead, so firing.corpora is "
+            "needed",
+        ),
+        (
+            "trigram_detector",
+            {"routing": {"corpus": "c"}},
+            "firing: missing; condition.x.neurons chooses by the label trigram_detector, so "
+            "firing.corpora is needed",
+        ),
+        (
+            "bigram_detector",
+            {"firing": {**FIRING, "ngrams": [1, 3]}},
+            "firing.ngrams: [1, 3] lacks 2; condition.x.neurons chooses by the label "
+            "bigram_detector",
+        ),
+        (
+            "gateway",
+            {"firing": FIRING},
+            "routing: missing; condition.x.neurons chooses by the label gateway, so routing.corpus "
+            "is needed",
+        ),
+        ("dead", {"firing": {**FIRING, "ngrams": []}}, None),
+        ("token_detector", {"firing": {**FIRING, "ngrams": [1]}}, None),
+        ("handler", {"routing": {"corpus": "c"}}, None),
+    ],
+)
+def test_a_label_needs_the_analysis_that_gives_it(label, further, line):
+    conditions = {"base": {"operation": None}, "x": by_label(label)}
+    job = {**JOB, **further, "condition": conditions}
+    if line is None:
+        validate_job(job)
+        return
+    with pytest.raises(UserError) as caught:
+        validate_job(job)
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("further", "line"),
+    [
+        (
+            {"firing": {"corpora": ["c", "d"]}},
+            "firing.corpora: no corpus is named 'd'; allowed: c",
+        ),
+        (
+            {"routing": {"corpus": "cc"}},
+            "routing.corpus: no corpus is named 'cc'; allowed: c; did you mean c?",
+        ),
+        (
+            {
+                "firing": {"corpora": ["all"]},
+                "corpus": {**JOB["corpus"], "all": {"kind": "topics"}},
+            },
+            "firing.corpora: 'all' is not allowed; it stands for all corpora together in the "
+            "results; rename that corpus",
+        ),
+        (
+            {"firing": {"corpora": []}},
+            "firing.corpora: [] is not allowed; allowed is a list of different names of corpora",
+        ),
+        (
+            {"firing": {**FIRING, "length": 2}},
+            "firing.length: 2 is not allowed; allowed is a whole number of at least 8",
+        ),
+        (
+            {"firing": {**FIRING, "ngrams": [4]}},
+            "firing.ngrams: 4 is not allowed; allowed is a list of different ones of 1, 2 and 3; "
+            "empty for no n-grams",
+        ),
+        (
+            {"suite": {"ngrams": JOB["suite"]["p"]}},
+            "suite.ngrams: the name ngrams is taken; choose another",
+        ),
+    ],
+)
+def test_what_the_analyses_read_must_be_there(further, line):
+    with pytest.raises(UserError) as caught:
+        validate_job({**JOB, "condition": {"base": {"operation": None}}, **further})
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("name", ["firing", "ngrams", "routing", "removal"])
+def test_analyses_have_names_of_their_own(name):
+    with pytest.raises(UserError) as caught:
+        validate_job({**JOB, "condition": {name: {"operation": None}}})
+    assert str(caught.value) == f"condition.{name}: the name {name} is taken; choose another"
+
+
+def test_labelled_sets_have_controls_and_take_layers_but_no_whole_mlps():
+    conditions = {
+        "base": {"operation": None},
+        "x": by_label("dead", layers={"groups": 2}),
+        "drawn": {"operation": "zero", "neurons": {"kind": "random", "match": "x"}},
+        "alike": {
+            "operation": "zero",
+            "neurons": {"kind": "matched", "match": "x", "by": "moments"},
+        },
+    }
+    job = {**JOB, "census": {"corpus": "c"}, "firing": FIRING, "condition": conditions}
+    contrast = {"kind": "difference", "target": "x", "control": "drawn", "metric": "nll"}
+    found = validate_job({**job, "contrasts": {"against_drawn": contrast}})
+    assert type(found).model_validate_json(found.model_dump_json()) == found
+    conditions["x"] = {**by_label("dead"), "operation": "remove_mlp"}
+    with pytest.raises(UserError, match=r"^condition\.x\.neurons\.kind: labelled is not allowed"):
+        validate_job(job)
+    conditions["x"] = by_label("deaf")
+    with pytest.raises(UserError, match=r"'deaf' is not allowed; .*did you mean dead\?$"):
+        validate_job(job)
+
+
 def test_the_mapping_difficulty_needs_pairs_of_tokens():
     for neurons in (
         {"kind": "top", "fraction": 0.1, "statistic": "md"},
@@ -337,7 +490,7 @@ def test_the_first_error_in_file_order_is_said_and_the_others_are_counted():
 
 
 def test_an_unknown_option_names_the_nearest():
-    assert message(QUICKSTART, "model=gtp2").endswith("smollm2-135m; did you mean gpt2?")
+    assert message(QUICKSTART, "model=gtp2").endswith("smollm2-135m_random; did you mean gpt2?")
 
 
 def test_a_missing_job_file_names_the_nearest():

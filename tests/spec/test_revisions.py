@@ -43,11 +43,15 @@ def test_pythia_has_its_154_steps():
         ("main", None),
         ("steps", None),
         ("step-50K-105b", None),  # thousands: 50 would be wrong
-        ("checkpoint-10", None),
+        ("checkpoint-500", 500),
+        ("global_step143000", 143000),
+        ("iter_0001000", 1000),
+        ("v2", None),
+        ("misstep3", None),
         ("a" * 40, None),
     ],
 )
-def test_the_step_is_the_number_after_step(name, step):
+def test_the_step_is_the_number_after_a_word_for_it(name, step):
     assert step_of(name) == step
 
 

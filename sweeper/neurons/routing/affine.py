@@ -40,10 +40,12 @@ class NormalEquations:
         )
 
     def add(self, inputs_ND: Tensor, outputs_NE: Tensor) -> None:
-        """Take in tokens."""
+        """Take in tokens; after an exception nothing is changed."""
         x_NC = self._extended(inputs_ND)
-        self.products += x_NC.T @ x_NC
-        self.crossed += x_NC.T @ (outputs_NE.double() - self.centre_E)
+        products = x_NC.T @ x_NC
+        crossed = x_NC.T @ (outputs_NE.double() - self.centre_E)
+        self.products += products
+        self.crossed += crossed
 
     def solve(self) -> "AffineMap":
         """The map of least squares; of smallest norm where the inputs do not settle it.
@@ -73,9 +75,13 @@ class AffineMap:
     solution: Tensor
     """(D + 1, E): weights for centred inputs, and in the last row what is added."""
 
-    def residual_norms(self, inputs_ND: Tensor, outputs_NE: Tensor) -> Tensor:
-        """|delta| of each token: float64, shape N."""
+    def residuals(self, inputs_ND: Tensor, outputs_NE: Tensor) -> Tensor:
+        """Delta of each token, what the map leaves of its output: float64, (N, E)."""
         centred_ND = inputs_ND.double() - self.centre_D
         predicted_NE = centred_ND @ self.solution[:-1] + self.solution[-1] + self.centre_E
-        norms: Tensor = torch.linalg.vector_norm(outputs_NE.double() - predicted_NE, dim=1)
+        return outputs_NE.double() - predicted_NE
+
+    def residual_norms(self, inputs_ND: Tensor, outputs_NE: Tensor) -> Tensor:
+        """|delta| of each token: float64, shape N."""
+        norms: Tensor = torch.linalg.vector_norm(self.residuals(inputs_ND, outputs_NE), dim=1)
         return norms

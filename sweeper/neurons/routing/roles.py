@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sweeper.neurons.routing.bits import FiringBits
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -39,6 +41,24 @@ def regime(residuals_N: Floats, share: tuple[float, float]) -> Bools:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Regimes:
+    """Which tokens are in each regime; arrays of shape (N,)."""
+
+    linear: Bools
+    barely: Bools
+    highly: Bools
+
+    @classmethod
+    def of(cls, residuals_N: Floats) -> "Regimes":
+        """By |delta| of the tokens."""
+        return cls(
+            linear=regime(residuals_N, LINEAR),
+            barely=regime(residuals_N, BARELY),
+            highly=regime(residuals_N, HIGHLY),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
     """Shares of tokens at which each neuron of a layer fires; arrays of shape (F,)."""
 
@@ -46,6 +66,16 @@ class Rates:
     linear: Floats
     barely: Floats
     highly: Floats
+
+    @classmethod
+    def of(cls, fires: FiringBits, regimes: Regimes) -> "Rates":
+        """From the neurons' firing."""
+        return cls(
+            overall=fires.rates(),
+            linear=fires.rates(regimes.linear),
+            barely=fires.rates(regimes.barely),
+            highly=fires.rates(regimes.highly),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +125,11 @@ def enrichment(fires_NK: Bools, barely_N: Bools, linear_N: Bools) -> pd.DataFram
     Returns:
         ``pattern`` (bit k: candidate k fires), ``count`` (tokens of the text), ``enrichment``
         (share among the barely nonlinear / share among the linear tokens; infinite where the latter
-        is 0); patterns seen at least 50 times, the most enriched first.
+        is 0); patterns seen at least 50 times, the most enriched first, of equally enriched ones
+        the most frequent.
     """
-    bits = 1 << np.arange(fires_NK.shape[1])
-    patterns_N = fires_NK @ bits
-    size = int(bits.sum()) + 1
+    patterns_N = patterns_of(fires_NK)
+    size = 1 << fires_NK.shape[1]
     everywhere, barely, linear = (
         np.bincount(patterns_N[chosen], minlength=size)
         for chosen in (slice(None), barely_N, linear_N)
@@ -108,7 +138,15 @@ def enrichment(fires_NK: Bools, barely_N: Bools, linear_N: Bools) -> pd.DataFram
         ratio = (barely / barely.sum()) / (linear / linear.sum())
     table = pd.DataFrame({"pattern": np.arange(size), "count": everywhere, "enrichment": ratio})
     seen = table[(table["count"] >= LEAST_SEEN) & table["enrichment"].notna()]
-    return seen.sort_values("enrichment", ascending=False, kind="stable").reset_index(drop=True)
+    # Many patterns never occur among the linear tokens: of those the frequent ones tell more.
+    order = seen.sort_values(["enrichment", "count"], ascending=False, kind="stable")
+    return order.reset_index(drop=True)
+
+
+def patterns_of(fires_NK: Bools) -> Ints:
+    """The pattern of each token: bit k is set where neuron k fires; shape (N,)."""
+    patterns: Ints = fires_NK @ (1 << np.arange(fires_NK.shape[1]))
+    return patterns
 
 
 def find_gateway(patterns: pd.DataFrame, candidates: Ints) -> int | None:
@@ -122,6 +160,50 @@ def find_gateway(patterns: pd.DataFrame, candidates: Ints) -> int | None:
     if not len(times) or times.max() < GATEWAY_PATTERNS:
         return None
     return int(candidates[np.argmax(times)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """What the neurons of a layer do under one threshold."""
+
+    rates: Rates
+    quorum: Quorum | None
+    candidates: Ints
+    """Of a gateway."""
+    patterns: pd.DataFrame
+    """Of the candidates, the most enriched first (``enrichment``)."""
+    gateway: int | None
+
+    @property
+    def phase(self) -> str:
+        """Of the layer."""
+        return phase(self.quorum, self.gateway)
+
+    @property
+    def routing_neurons(self) -> tuple[int, ...]:
+        """The consensus neurons and the handler; without a quorum the candidates of a gateway."""
+        if self.quorum is None:
+            return tuple(int(neuron) for neuron in self.candidates)
+        return (*self.quorum.consensus, self.quorum.handler)
+
+
+def find_roles(fires: FiringBits, regimes: Regimes) -> Roles:
+    """Seek a quorum and a gateway in a layer.
+
+    Args:
+        fires: which neurons fire at which tokens.
+        regimes: of the layer.
+    """
+    rates = Rates.of(fires, regimes)
+    candidates = gateway_candidates(rates)
+    patterns = enrichment(fires.of(candidates.tolist()).T, regimes.barely, regimes.linear)
+    return Roles(
+        rates=rates,
+        quorum=find_quorum(rates),
+        candidates=candidates,
+        patterns=patterns,
+        gateway=find_gateway(patterns, candidates),
+    )
 
 
 def phase(quorum: Quorum | None, gateway: int | None) -> str:

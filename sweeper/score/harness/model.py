@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from sweeper.clamp.hooks import clamped
 from sweeper.errors import UserError
-from sweeper.models import resolve, weights_folder
+from sweeper.models import leased_folder, resolve
 from sweeper.models.loading import LoadedModel, load
 from sweeper.records import Condition
 from sweeper.score.engine import score_texts
@@ -74,7 +75,9 @@ class SweeperLM(HFLM):  # type: ignore[misc]
         checkpoint = resolve("pretrained", spec, _device(device))
         self._condition = read_condition(condition, checkpoint)
         longest = _input_length(max_length, checkpoint.context)
-        self._sweeper = load(checkpoint, spec, weights_folder(checkpoint, spec))
+        self._files = ExitStack()  # as long as the model: offloaded layers are read from them
+        folder = self._files.enter_context(leased_folder(checkpoint, spec))
+        self._sweeper = load(checkpoint, spec, folder)
         self._share = check_fidelity(self._sweeper).share
         _require_neurons(self._sweeper, self._condition)
         self._budget = TokenBudget(first_budget(self._sweeper, spec))

@@ -12,6 +12,7 @@ import pandas as pd
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import acc_all, mean, stderr_for_metric
 
+from sweeper.records import NO_FILTER
 from sweeper.score.harness.choices import sides
 from sweeper.score.harness.encoding import Answer, Encoded
 from sweeper.score.harness.loading import Loaded
@@ -20,7 +21,6 @@ from sweeper.score.texts import Scores
 _KEYS = ["item", "item_id", "group", "cluster"]
 _OUTCOMES = [*_KEYS, "metric", "value", "averaged"]
 _AGGREGATES = ["task", "metric", "filter", "value", "stderr"]
-_NO_FILTER = "none"
 
 Metrics = Mapping[str, Any]
 Row = dict[str, Any]
@@ -136,7 +136,7 @@ def _outcomes(document: _Document) -> Iterator[Row]:
     for filtered_by, of_filter in document.metrics.items():
         for metric, value in of_filter.items():
             if _is_number(value):
-                name = metric if filtered_by == _NO_FILTER else f"{metric},{filtered_by}"
+                name = metric if filtered_by == NO_FILTER else f"{metric},{filtered_by}"
                 averaged = combine.get(metric, mean) is mean
                 yield {"metric": name, "value": float(value), "averaged": averaged}
 

@@ -35,6 +35,24 @@ def test_an_affine_map_leaves_nothing_over():
     assert equations.solve().residual_norms(x, y).max() < 1e-6
 
 
+class Refused:
+    """Outputs that memory does not suffice for."""
+
+    def double(self):
+        raise torch.OutOfMemoryError("out of memory")
+
+
+def test_what_fails_half_way_changes_nothing():
+    x, y = draw()
+    equations = NormalEquations.around(x, y)
+    equations.add(x, y)
+    before = equations.products.clone(), equations.crossed.clone()
+    with pytest.raises(torch.OutOfMemoryError):
+        equations.add(x, Refused())
+    assert torch.equal(equations.products, before[0])
+    assert torch.equal(equations.crossed, before[1])
+
+
 def test_no_tokens():
     x, y = draw()
     with pytest.raises(ValueError, match="at least one token"):

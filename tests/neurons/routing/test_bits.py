@@ -16,6 +16,10 @@ def test_bits_come_back(sizes):
     np.testing.assert_array_equal(bits.of(range(6)), fires.T)
     np.testing.assert_array_equal(bits.of([4, 1]), fires[:, [4, 1]].T)
     np.testing.assert_allclose(bits.rates(), fires.mean(0))
+    bits.put(3, ~fires[3:90])  # in place of what was there, and nothing else
+    np.testing.assert_array_equal(bits.of(range(6))[:, 3:90], ~fires[3:90].T)
+    bits.put(3, fires[3:90])
+    np.testing.assert_array_equal(bits.of(range(6)), fires.T)
     some = rng.random(len(fires)) < 0.2
     np.testing.assert_allclose(bits.rates(some), fires[some].mean(0))
     assert np.isnan(bits.rates(np.zeros(len(fires), bool))).all()

@@ -3,15 +3,18 @@ import math
 import numpy as np
 import pytest
 
+from sweeper.neurons.routing.bits import FiringBits
 from sweeper.neurons.routing.roles import (
     BARELY,
     HIGHLY,
     LINEAR,
     Rates,
+    Regimes,
     enrichment,
     exclusivity,
     find_gateway,
     find_quorum,
+    find_roles,
     gateway_candidates,
     phase,
     regime,
@@ -96,3 +99,27 @@ def test_exclusivity():
     assert exclusivity(one, other) == 1 - 1 / 4
     assert exclusivity(one, ~one) == 1
     assert math.isnan(exclusivity(np.zeros(3, bool), np.zeros(3, bool)))
+
+
+def test_roles_of_a_layer():
+    rng = np.random.default_rng(0)
+    residuals = rng.random(8000)
+    fires = rng.random((8000, 20)) < 0.5
+    fires[:, 4] = residuals > rng.uniform(0.9, 1, size=8000)
+    fires[:, 11] = residuals < rng.uniform(0.8, 1, size=8000)
+    bits = FiringBits(20, 8000)
+    bits.put(0, fires)
+    regimes = Regimes.of(residuals)
+    found = find_roles(bits, regimes)
+    assert (found.quorum.handler, found.quorum.consensus) == (4, (11,))
+    assert found.routing_neurons == (11, 4)
+    assert found.phase == "decision"
+    order = np.argsort(residuals)
+    np.testing.assert_allclose(found.rates.highly, fires[order[7600:]].mean(0))
+    np.testing.assert_allclose(found.rates.barely, fires[order[4000:5600]].mean(0))
+    np.testing.assert_allclose(found.rates.linear, fires[order[:2000]].mean(0))
+    without = FiringBits(20, 8000)
+    without.put(0, rng.random((8000, 20)) < 0.5)
+    found = find_roles(without, regimes)
+    assert found.quorum is None
+    assert len(found.routing_neurons) == 8
