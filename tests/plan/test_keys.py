@@ -35,7 +35,7 @@ def test_names_and_places_are_not_part():
 def test_no_field_of_a_checkpoint_is_forgotten():
     """A new field must be sorted in here: part of the identity, implied by it, or a name."""
     # By the fingerprint.
-    implied = {"model_type", "num_layers", "num_neurons", "context", "num_parameters"}
+    implied = {"model_type", "activation", "num_layers", "num_neurons", "context", "num_parameters"}
     known = NAMES_ONLY | implied | checkpoint().identity().keys()
     assert {field.name for field in fields(Checkpoint)} == known
 
