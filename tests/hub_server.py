@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 
@@ -166,3 +169,25 @@ def _listing(files: Mapping[str, bytes]) -> list[dict[str, object]]:
 
 def _oid(content: bytes) -> str:
     return hashlib.sha1(content).hexdigest()
+
+
+def answers(
+    program: str, asked: Sequence[Any], endpoint: str, home: Path, *, offline: bool = False
+) -> list[dict[str, Any]]:
+    """Run a program in a process of its own, since the hub's address is read when it is imported.
+
+    It is given what is asked as JSON, and prints its answers, and whether it has imported torch.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(asked)],
+        cwd=Path(__file__).resolve().parents[1],
+        env=hub_environment(endpoint, home, offline=offline),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert not answer["torch"]
+    found: list[dict[str, Any]] = answer["answers"]
+    return found

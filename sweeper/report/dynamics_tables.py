@@ -1,8 +1,5 @@
 """Tables over training: correlations, cohorts, and effects with their bands."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pandas as pd
 
 from sweeper.report import numbers
@@ -15,9 +12,8 @@ from sweeper.report.data import (
     complete,
     unswept,
 )
-from sweeper.report.text_table import TextTable
+from sweeper.report.text_table import Row, TextTable, text_table
 
-Row = dict[Any, Any]
 NAMES = {"wd": "WD", "drift": "drift", "relative_drift": "drift / layer mean"}
 DIGITS = 4
 
@@ -25,15 +21,6 @@ DIGITS = 4
 def dynamics_tables(data: ReportData) -> list[TextTable]:
     """Every table over training that the data can fill."""
     return [*correlation_tables(data), *_cohorts(data), *_trajectories(data)]
-
-
-def _table(
-    name: str, title: str, frame: pd.DataFrame, row: Callable[[Row], dict[str, str]], note: str
-) -> list[TextTable]:
-    rows = [row(values) for values in frame.to_dict("records")]
-    if not rows:
-        return []
-    return [TextTable(name=name, title=title, frame=pd.DataFrame(rows), note=note)]
 
 
 def correlation_tables(data: ReportData) -> list[TextTable]:
@@ -46,7 +33,7 @@ def correlation_tables(data: ReportData) -> list[TextTable]:
     )
     rows = complete(data.correlations, CORRELATION_COLUMNS)
     title = "Correlation of WD with what the model can do"
-    return _table("correlations", title, rows, _correlation_row, note)
+    return text_table("correlations", title, rows, _correlation_row, note)
 
 
 def _correlation_row(row: Row) -> dict[str, str]:
@@ -76,7 +63,7 @@ def _cohorts(data: ReportData) -> list[TextTable]:
         | {f"of {point['part']}": point for point in parts.to_dict("records")}
         for names, parts in rows.groupby(place, sort=False, dropna=False)
     ]
-    return _table("cohorts", "Cohorts over training", pd.DataFrame(wide), _cohort_row, note)
+    return text_table("cohorts", "Cohorts over training", pd.DataFrame(wide), _cohort_row, note)
 
 
 def _cohort_row(row: Row) -> dict[str, str]:
@@ -104,7 +91,7 @@ def _trajectories(data: ReportData) -> list[TextTable]:
     rows = unswept(complete(data.trajectories, TRAJECTORY_COLUMNS))
     whole = rows[rows["group"] == ALL_ITEMS]
     title = "Effects and levels over training"
-    return _table("trajectories", title, whole, _trajectory_row, note)
+    return text_table("trajectories", title, whole, _trajectory_row, note)
 
 
 def _trajectory_row(row: Row) -> dict[str, str]:

@@ -1,8 +1,5 @@
 """Tables of when neurons fire: dead ones, detectors and what they suppress, positional ones."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -15,9 +12,8 @@ from sweeper.report.figure_ngrams import least_note, suppressing
 from sweeper.report.figure_positional import KINDS, LEAST_INFORMATION, kinds_of
 from sweeper.report.figure_tokens import readable
 from sweeper.report.firing_data import N_NAMES, NEURON, FiringData
-from sweeper.report.text_table import TextTable
+from sweeper.report.text_table import Row, TextTable, text_table
 
-Row = dict[Any, Any]
 MAX_LISTED = 5
 """Most n-grams of a detector that are written out."""
 SUMMARY = "firing_kinds"
@@ -44,8 +40,10 @@ def firing_layer_tables(data: ReportData) -> list[TextTable]:
     """Those that stand in files only: all numbers of the figures over layers."""
     by_layer = corpora_by_layer(data.firing.by_layer)
     return [
-        *_table("firing_by_layer", "Dead neurons by layer and corpus", by_layer, _layer_row, ALIVE),
-        *_table(
+        *text_table(
+            "firing_by_layer", "Dead neurons by layer and corpus", by_layer, _layer_row, ALIVE
+        ),
+        *text_table(
             "ngrams_by_layer",
             "How many n-grams explain a neuron",
             _wide(data.firing.explained),
@@ -53,15 +51,6 @@ def firing_layer_tables(data: ReportData) -> list[TextTable]:
             "Alive neurons by how many n-grams make up 95 % of their activations.",
         ),
     ]
-
-
-def _table(
-    name: str, title: str, frame: pd.DataFrame, row: Callable[[Row], dict[str, str]], note: str
-) -> list[TextTable]:
-    rows = [row(values) for values in frame.to_dict("records")]
-    if not rows:
-        return []
-    return [TextTable(name=name, title=title, frame=pd.DataFrame(rows), note=note)]
 
 
 def _names(row: Row) -> dict[str, str]:
@@ -158,7 +147,7 @@ def _corpora(firing: FiringData) -> list[TextTable]:
     )
     found["frequency"] = (found["active"] / found["alive"]).where(found["alive"] > 0)
     title = "Dead neurons by corpus"
-    return _table("firing", title, found.reset_index(), _corpus_row, ALIVE)
+    return text_table("firing", title, found.reset_index(), _corpus_row, ALIVE)
 
 
 def _corpus_row(row: Row) -> dict[str, str]:
@@ -215,7 +204,7 @@ def _detectors(data: ReportData) -> list[TextTable]:
     rows = firing.detectors_by_layer[firing.detectors_by_layer["num_detectors"] > 0]
     shares = suppressing(rows, data.confidence)[[*CHECKPOINT, "n", "layer", "share", "low", "high"]]
     frame = rows.merge(shares, on=[*CHECKPOINT, "n", "layer"], how="left")
-    return _table("detectors", "Detectors by layer", frame, _detector_row, note)
+    return text_table("detectors", "Detectors by layer", frame, _detector_row, note)
 
 
 def _detector_row(row: Row) -> dict[str, str]:
@@ -269,7 +258,7 @@ def _listed(firing: FiringData) -> list[TextTable]:
     for n in sorted(firing.detectors["n"].unique()):
         rows = firing.detectors[firing.detectors["n"] == n]
         name, title = f"{N_NAMES[int(n)]}_detectors", f"Detectors of {N_NAMES[int(n)]}s"
-        tables += _table(name, title, rows, row, note + of_tokens if n == 1 else note)
+        tables += text_table(name, title, rows, row, note + of_tokens if n == 1 else note)
     return tables
 
 
@@ -327,4 +316,4 @@ def _positional(firing: FiringData) -> list[TextTable]:
         "0 or 1 that make its type, weak: it comes close. Information in nats. Layers without "
         "positional neurons are left out."
     )
-    return _table("positional", "Positional neurons by layer", frame, row, note)
+    return text_table("positional", "Positional neurons by layer", frame, row, note)

@@ -1,6 +1,5 @@
 """Tables of a routing analysis: layers, neurons, levels, patterns, removal, predictions."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -17,9 +16,8 @@ from sweeper.report.routing_data import (
     routing_rows,
     split_p,
 )
-from sweeper.report.text_table import TextTable
+from sweeper.report.text_table import Row, TextTable, text_table
 
-Row = dict[Any, Any]
 RESAMPLED = (
     "Token interval: 95 % percentiles of resampled tokens, as if they were independent; document "
     "interval: of resampled documents, which are the windows of the text. Roles, means and "
@@ -82,15 +80,6 @@ def routing_tables(data: ReportData) -> list[TextTable]:
     ]
 
 
-def _table(
-    name: str, title: str, frame: pd.DataFrame, row: Callable[[Row], dict[str, str]], note: str
-) -> list[TextTable]:
-    rows = [row(values) for values in frame.to_dict("records")]
-    if not rows:
-        return []
-    return [TextTable(name=name, title=title, frame=pd.DataFrame(rows), note=note)]
-
-
 def _names(row: Row) -> dict[str, str]:
     named = {name: str(row[name]) for name in CHECKPOINT}
     return named | {"layer": numbers.index(row["layer"])}
@@ -118,7 +107,7 @@ def _layers(data: ReportData) -> list[TextTable]:
         "Linear share: what the best affine map explains of the output."
     )
     rows = routing_rows(data, "routing_layers")
-    return _table("routing_layers", "Routing by layer", rows, _layer_row, note)
+    return text_table("routing_layers", "Routing by layer", rows, _layer_row, note)
 
 
 def _layer_row(row: Row) -> dict[str, str]:
@@ -153,7 +142,7 @@ def _neurons(data: ReportData) -> list[TextTable]:
         "Exclusivity: of a consensus neuron with the handler."
     )
     rows = routing_rows(data, "routing_neurons")
-    return _table("routing_neurons", "Neurons with a role in routing", rows, _neuron_row, note)
+    return text_table("routing_neurons", "Neurons with a role in routing", rows, _neuron_row, note)
 
 
 def _neuron_row(row: Row) -> dict[str, str]:
@@ -174,7 +163,7 @@ def _levels(data: ReportData) -> list[TextTable]:
         f"level's tokens at which the handler fires. {RESAMPLED}"
     )
     rows = routing_rows(data, "routing_levels")
-    return _table("routing_levels", "Consensus gradient", rows, _level_row, note)
+    return text_table("routing_levels", "Consensus gradient", rows, _level_row, note)
 
 
 def _level_row(row: Row) -> dict[str, str]:
@@ -200,7 +189,7 @@ def _patterns(data: ReportData) -> list[TextTable]:
         "tokens. A dot stands for a space."
     )
     rows = routing_rows(data, "routing_patterns")
-    return _table("routing_patterns", "Enriched patterns of firing", rows, _pattern_row, note)
+    return text_table("routing_patterns", "Enriched patterns of firing", rows, _pattern_row, note)
 
 
 def _pattern_row(row: Row) -> dict[str, str]:
@@ -224,7 +213,7 @@ def _removal(data: ReportData) -> list[TextTable]:
     )
     rows = routing_rows(data, "removal")
     title = "What a layer with a quorum does for the next token"
-    return _table("routing_removal", title, rows, _removal_row, note)
+    return text_table("routing_removal", title, rows, _removal_row, note)
 
 
 def _removal_row(row: Row) -> dict[str, str]:
@@ -255,7 +244,7 @@ def _predictions(data: ReportData) -> list[TextTable]:
     rows = rows[rows["analysis"].isin(["firing", "tree"])]
     wide = _one_row_each(rows)
     title = "Nonlinearity predicted by firing and by values"
-    return _table("routing_predictions", title, wide, _prediction_row, note)
+    return text_table("routing_predictions", title, wide, _prediction_row, note)
 
 
 def _one_row_each(rows: pd.DataFrame) -> pd.DataFrame:
@@ -299,7 +288,7 @@ def _by_number(data: ReportData, analysis: str) -> list[TextTable]:
         last = {"tokens": numbers.count(values["num_tokens"])}
         return _names(values) | dict(zip(titled, shown, strict=True)) | last
 
-    return _table(name, title, _one_row_each(rows), row, note)
+    return text_table(name, title, _one_row_each(rows), row, note)
 
 
 def _r2(value: Any) -> str:
@@ -316,7 +305,7 @@ def _thresholds(data: ReportData) -> list[TextTable]:
     )
     rows = routing_rows(data, "routing_thresholds")
     title = "Routing under other thresholds"
-    return _table("routing_thresholds", title, rows, _threshold_row, note)
+    return text_table("routing_thresholds", title, rows, _threshold_row, note)
 
 
 def _threshold_row(row: Row) -> dict[str, str]:

@@ -1,8 +1,5 @@
 """Tables of imported results: levels at every checkpoint, changes between them, and a summary."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pandas as pd
 from rich import box
 from rich.console import Group, RenderableType
@@ -14,9 +11,8 @@ from sweeper.aggregate.step_levels import COLUMNS
 from sweeper.aggregate.summary import as_frame
 from sweeper.report import numbers
 from sweeper.report.data import ALL_ITEMS, ReportData, complete
-from sweeper.report.text_table import TextTable
+from sweeper.report.text_table import Row, TextTable, text_table
 
-Row = dict[Any, Any]
 MAX_TABLES = 12
 """Most tasks that the terminal shows."""
 CHANGE_COLUMNS = list(as_frame(StepChange, []).columns)
@@ -27,7 +23,7 @@ def step_tables(data: ReportData) -> list[TextTable]:
     levels = complete(data.step_levels, COLUMNS)
     changes = complete(data.step_changes, CHANGE_COLUMNS)
     return [
-        *_table(
+        *text_table(
             "levels_over_steps",
             "Levels at every checkpoint",
             levels[levels["group"] == ALL_ITEMS],
@@ -36,7 +32,7 @@ def step_tables(data: ReportData) -> list[TextTable]:
             "of documents; t: the mean of logged documents; normal: value and standard error of "
             "the harness. A dash means too little data.",
         ),
-        *_table(
+        *text_table(
             "changes_over_steps",
             "Changes from checkpoint to checkpoint",
             changes[changes["group"] == ALL_ITEMS],
@@ -45,15 +41,6 @@ def step_tables(data: ReportData) -> list[TextTable]:
             f"{data.percent} t intervals. Each p is of one change; there are many of them.",
         ),
     ]
-
-
-def _table(
-    name: str, title: str, frame: pd.DataFrame, row: Callable[[Row], dict[str, str]], note: str
-) -> list[TextTable]:
-    rows = [row(values) for values in frame.to_dict("records")]
-    if not rows:
-        return []
-    return [TextTable(name=name, title=title, frame=pd.DataFrame(rows), note=note)]
 
 
 def _level_row(row: Row) -> dict[str, str]:

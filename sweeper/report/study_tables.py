@@ -1,8 +1,5 @@
 """Tables beyond those of effects: contrasts, matched controls, single neurons, single pairs."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pandas as pd
 
 from sweeper.report import numbers
@@ -21,23 +18,12 @@ from sweeper.report.neurons import (
     separated_tokens,
     sign_shares,
 )
-from sweeper.report.text_table import TextTable
+from sweeper.report.text_table import Row, TextTable, text_table
 
-Row = dict[Any, Any]
 DISSOCIATED = ("target_minus_control_on_grammar", "target_minus_control_on_other")
 NATS = "nats per token"
 DIGITS = 4
 """Behind the point of increases and of distances."""
-
-
-def _table(
-    name: str, title: str, frame: pd.DataFrame, row: Callable[[Row], dict[str, str]], note: str = ""
-) -> list[TextTable]:
-    """A table with one row of text per row of a frame; none for a frame without rows."""
-    rows = [row(values) for values in frame.to_dict("records")]
-    if not rows:
-        return []
-    return [TextTable(name=name, title=title, frame=pd.DataFrame(rows), note=note)]
 
 
 def _names(row: Row, *columns: str) -> dict[str, str]:
@@ -54,7 +40,7 @@ def contrast_tables(data: ReportData) -> list[TextTable]:
         "and cannot be below its floor."
     )
     contrasts = complete(data.contrasts, CONTRAST_COLUMNS)
-    return _table("contrasts", "Contrasts", contrasts, _contrast_row, note)
+    return text_table("contrasts", "Contrasts", contrasts, _contrast_row, note)
 
 
 def _contrast_row(row: Row) -> dict[str, str]:
@@ -120,8 +106,8 @@ def match_tables(data: ReportData) -> list[TextTable]:
         "is given."
     )
     return [
-        *_table("matches", "Controls matched by perplexity", chosen, _match_row, note),
-        *_table(
+        *text_table("matches", "Controls matched by perplexity", chosen, _match_row, note),
+        *text_table(
             "match_search",
             "Shares tried for controls matched by perplexity",
             matches.sort_values([*CHECKPOINT, "condition", "fraction"]),
@@ -178,7 +164,7 @@ def balance_tables(data: ReportData) -> list[TextTable]:
         "minus target, with its 95 % t interval over layers."
     )
     balance = complete(data.balance, BALANCE_COLUMNS)
-    return _table("balance", "Controls matched by moments", balance, _balance_row, note)
+    return text_table("balance", "Controls matched by moments", balance, _balance_row, note)
 
 
 def _balance_row(row: Row) -> dict[str, str]:
@@ -197,7 +183,7 @@ def share_tables(data: ReportData) -> list[TextTable]:
     note = f"Perplexity with its cluster-robust {data.percent} interval; sets in % of all neurons."
     rows = clamped_shares(data)
     title = "Perplexity by share of clamped neurons"
-    return _table("perplexity_by_share", title, rows, _share_row, note)
+    return text_table("perplexity_by_share", title, rows, _share_row, note)
 
 
 def _share_row(row: Row) -> dict[str, str]:
@@ -214,7 +200,7 @@ def _share_row(row: Row) -> dict[str, str]:
 def neuron_tables(data: ReportData) -> list[TextTable]:
     """Signs of similar inputs, and the tokens at both ends, of every profiled neuron."""
     return [
-        *_table(
+        *text_table(
             "sign_shares",
             "Signs of a neuron's pre-activations on similar inputs",
             _with_wd(sign_shares(data.neuron_pairs), data),
@@ -222,7 +208,7 @@ def neuron_tables(data: ReportData) -> list[TextTable]:
             f"{SIMILAR} 0 counts as positive. Distance of outputs: their median, in units of the "
             "median of random pairs.",
         ),
-        *_table(
+        *text_table(
             "separated_tokens",
             "Tokens that neurons separate",
             _with_wd(_token_ends(data), data),
@@ -281,7 +267,7 @@ def example_tables(data: ReportData) -> list[TextTable]:
         "(per token where the task compares means)."
     )
     examples = complete(data.examples, EXAMPLE_COLUMNS)
-    return _table("examples", "Pairs most changed by a clamp", examples, _example_row, note)
+    return text_table("examples", "Pairs most changed by a clamp", examples, _example_row, note)
 
 
 def _example_row(row: Row) -> dict[str, str]:

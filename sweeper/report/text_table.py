@@ -1,10 +1,15 @@
 """A table of text, and how it is written as Markdown and as LaTeX."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from sweeper.report import numbers
+
+Row = dict[Any, Any]
+"""A row of a frame: column -> value."""
 
 NBSP = "\u00a0"
 TEXT_COLUMNS = {
@@ -33,6 +38,20 @@ class TextTable:
     """All columns strings."""
     note: str = ""
     """What a reader must know to read it."""
+
+
+def text_table(
+    name: str,
+    title: str,
+    frame: pd.DataFrame,
+    row: Callable[[Row], dict[str, str]],
+    note: str = "",
+) -> list[TextTable]:
+    """A table with one row of text per row of a frame; none for a frame without rows."""
+    rows = [row(values) for values in frame.to_dict("records")]
+    if not rows:
+        return []
+    return [TextTable(name=name, title=title, frame=pd.DataFrame(rows), note=note)]
 
 
 def markdown_table(frame: pd.DataFrame) -> str:

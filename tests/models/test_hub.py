@@ -1,12 +1,9 @@
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from hub_server import Repository, hub_environment, serve
+from hub_server import Repository, answers, serve
 from safetensors.torch import load_file
 
 from sweeper.models.loading import load
@@ -54,19 +51,8 @@ def endpoint(tiny_folder, tmp_path_factory) -> Iterator[str]:
 
 
 def ask(home: Path, endpoint: str, *models: tuple[str, str], offline: bool = False) -> list[dict]:
-    """Resolve in a process of its own, since the hub's address is read when it is imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(models)],
-        cwd=Path(__file__).resolve().parents[2],
-        env=hub_environment(endpoint, home, offline=offline),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert not answer["torch"]
-    return answer["answers"]
+    """Resolve in a process of its own."""
+    return answers(PROGRAM, models, endpoint, home, offline=offline)
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from hub_server import Repository, hub_environment, serve
+from hub_server import Repository, answers, serve
 from tiny_models import load_folder
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -171,19 +169,8 @@ def test_a_gguf_file_gives_its_shape_and_tokenizer(tiny_gguf, converted_before):
 
 
 def ask(home: Path, endpoint: str, *models: dict, offline: bool = False) -> list[dict]:
-    """Resolve in a process of its own, since the hub's address is read when it is imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(models)],
-        cwd=Path(__file__).resolve().parents[2],
-        env=hub_environment(endpoint, home, offline=offline),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert not answer["torch"]
-    return answer["answers"]
+    """Resolve in a process of its own."""
+    return answers(PROGRAM, models, endpoint, home, offline=offline)
 
 
 def test_no_weights_are_fetched_from_the_hub(tiny_folder, tmp_path):

@@ -24,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from planted.empty_opt import empty_opt
 from torch import Tensor
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import OPTForCausalLM
 
 TOKENS, LENGTH, NEURONS, LAYERS = 80, 64, 40, 2
 FIRST_TOKEN = 4
@@ -53,7 +54,8 @@ class Truth:
 def build_firing_model(folder: Path, seed: int = 0) -> Truth:
     """Put the model together and save it in Hugging Face format (without a tokenizer)."""
     rng = np.random.default_rng(seed)
-    model, truth = _empty_model(), Truth()
+    model = empty_opt(tokens=TOKENS, width=WIDTH, layers=LAYERS, neurons=NEURONS, length=LENGTH)
+    truth = Truth()
     with torch.no_grad():
         _fill_embeddings(model)
         _fill_attention(model)
@@ -69,27 +71,6 @@ def texts(num: int, seed: int) -> list[list[int]]:
     rng = np.random.default_rng(seed)
     windows: list[list[int]] = rng.integers(FIRST_TOKEN, TOKENS, size=(num, LENGTH)).tolist()
     return windows
-
-
-def _empty_model() -> OPTForCausalLM:
-    config = OPTConfig(
-        vocab_size=TOKENS,
-        hidden_size=WIDTH,
-        word_embed_proj_dim=WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=1,
-        ffn_dim=NEURONS,
-        max_position_embeddings=LENGTH,
-        dropout=0.0,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    model = OPTForCausalLM(config)
-    for name, parameter in model.named_parameters():
-        is_norm = "norm" in name and name.endswith("weight")
-        torch.nn.init.constant_(parameter, float(is_norm))
-    return model.train(False)
 
 
 def _fill_embeddings(model: OPTForCausalLM) -> None:

@@ -37,9 +37,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from planted.empty_opt import empty_opt
 from planted.words import NUM_SPECIAL, save_words
 from torch import Tensor
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import OPTForCausalLM
 
 NUM_WORDS, CODE = 400, 6
 FIRST_WORD, TOKENS = NUM_SPECIAL, NUM_SPECIAL + NUM_WORDS
@@ -126,7 +127,15 @@ class Routing:
 def build_routing_model(folder: Path, seed: int = 1) -> Routing:
     """Put the model together and save it with its tokenizer in Hugging Face format."""
     rng = np.random.default_rng(seed)
-    model, truth = _empty_model(), Routing(_draw_words(rng))
+    model = empty_opt(
+        tokens=TOKENS,
+        width=WIDTH,
+        layers=LAYERS,
+        neurons=NEURONS,
+        length=LENGTH,
+        tie_word_embeddings=False,
+    )
+    truth = Routing(_draw_words(rng))
     with torch.no_grad():
         _fill_embeddings(model, truth.words)
         _fill_scaffold(_Layer(model, SCAFFOLD, rng), truth)
@@ -178,28 +187,6 @@ def _draw_words(rng: np.random.Generator) -> Words:
     twins["strange"] = np.repeat(strange, 2, axis=0)
     twins["code"] = np.stack([code, -code], axis=1).reshape(NUM_WORDS, CODE)
     return Words(twins, is_response=np.arange(NUM_WORDS) >= 2 * others)
-
-
-def _empty_model() -> OPTForCausalLM:
-    config = OPTConfig(
-        vocab_size=TOKENS,
-        hidden_size=WIDTH,
-        word_embed_proj_dim=WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=1,
-        ffn_dim=NEURONS,
-        max_position_embeddings=LENGTH,
-        dropout=0.0,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        tie_word_embeddings=False,
-    )
-    model = OPTForCausalLM(config)
-    for name, parameter in model.named_parameters():
-        is_norm = "norm" in name and name.endswith("weight")
-        torch.nn.init.constant_(parameter, float(is_norm))
-    return model.train(False)
 
 
 def _put(target: Tensor, name: str, values: Floats | float) -> None:

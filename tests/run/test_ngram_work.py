@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from firing_units import Analysis, active_neurons
-from planted.firing_model import FIRST_TOKEN, LENGTH, TOKENS, build_firing_model
+from planted.firing_model import LENGTH, TOKENS, build_firing_model
 from planted.firing_model import texts as random_tokens
+from planted.words import save_words
 from tiny_models import load_folder
 
 from sweeper.run.census_work import MissingPartError
@@ -242,7 +243,7 @@ def planted(tmp_path_factory):
     """Truth, analysis and key of a planted model, over two corpora of three parts each."""
     folder = tmp_path_factory.mktemp("planted")
     truth = build_firing_model(folder / "model")
-    save_words(folder / "model")
+    save_words(folder / "model", TOKENS)
     texts = {}
     for seed, name in enumerate(("one", "two"), start=1):
         texts[name] = folder / f"{name}.txt"
@@ -252,25 +253,6 @@ def planted(tmp_path_factory):
     of = Analysis(load_folder("opt", folder / "model"), spec, texts, folder / "store")
     parts = {name: [(0, 70), (70, 140), (140, 200)] for name in texts}
     return truth, of, census(of, parts)
-
-
-def save_words(folder):
-    """A tokenizer for which "w7" is token 7; those below the first one are special."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["<pad>", "<s>", "</s>", "<unk>"]
-    words = [*special, *(f"w{token}" for token in range(FIRST_TOKEN, TOKENS))]
-    vocabulary = {word: index for index, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-    ).save_pretrained(folder)
 
 
 @pytest.mark.parametrize("layer", [0, 1])
