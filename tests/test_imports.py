@@ -36,7 +36,7 @@ FRONT = {"api", "cli", "commands", "import_commands", "doctor", "__init__"}
 TORCH = {"torch", "transformers", "accelerate"}
 TORCH_ROOMS = {"models", "clamp", "neurons", "score", "train"}
 TORCH_FILES = {"run/worker.py", "run/calibrate.py"}
-RAY_FILES = {"run/ray_executor.py", "run/ray_cluster.py", "run/ray_nodes.py"}
+RAY_FILES = {"run/ray_executor.py", "run/ray_cluster.py", "run/ray_growth.py", "run/ray_nodes.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+from xxhash import xxh3_64_intdigest
 
 from sweeper.models.shape import MOST_PACKED
 
@@ -94,8 +95,7 @@ def _packable(modules: Iterable[nn.Module]) -> list[nn.Module]:
 def _laid(module: nn.Module) -> _Laid:
     """The layouts of a module's weight as it is now."""
     # Neither address nor version of a tensor tells for certain: ``.data`` changes neither.
-    bits = _weight(module).detach().view(torch.int32)
-    content = hash((bits.sum(0).numpy().tobytes(), bits.sum(1).numpy().tobytes()))
+    content = xxh3_64_intdigest(_weight(module).detach().contiguous().numpy().data)
     if module not in _LAID or _LAID[module].content != content:
         _LAID[module] = _Laid(content)
     return _LAID[module]

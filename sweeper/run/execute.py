@@ -107,6 +107,7 @@ def make_executor(sweep: Sweep, store: str) -> Executor:
         gpus=sweep.gpus,
         workers=None if as_fit else sweep.num_workers,
         labels=cluster.labels,
+        wait_seconds=cluster.wait_seconds,
     )
     return RayExecutor(
         store,

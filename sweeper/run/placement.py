@@ -89,6 +89,12 @@ class Asked:
     """Number of workers; None for as many as fit."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels that a node must have to be used."""
+    wait_seconds: float = 0.0
+    """As ``ClusterSpec.wait_seconds``."""
+
+
+class NoRoomError(UserError):
+    """The nodes have no room for the workers that are asked for."""
 
 
 def place(nodes: Sequence[Node], asked: Asked) -> list[Shape]:
@@ -100,7 +106,8 @@ def place(nodes: Sequence[Node], asked: Asked) -> list[Shape]:
     leaves room: a worker that can take any model is never idle while another one has work.
 
     Raises:
-        UserError: what is asked for does not fit; names every node and what it lacks.
+        NoRoomError: there are too few nodes for the workers; names every node and what it lacks.
+        UserError: a model fits on none of them.
     """
     usable = [node for node in nodes if node.usable(asked.labels)]
     if asked.gpus is None:
@@ -112,7 +119,7 @@ def place(nodes: Sequence[Node], asked: Asked) -> list[Shape]:
     if len(shapes) < wanted:
         alike = Shape(cpus=asked.cpus, gpus=1.0 if asked.gpus is None else asked.gpus)
         lacks = _each(nodes, partial(_lack, asked, alike))
-        raise UserError(f"cluster: {wanted} workers with {alike} each do not fit on {lacks}")
+        raise NoRoomError(f"cluster: {wanted} workers with {alike} each do not fit on {lacks}")
     chosen = _choose(shapes, wanted)
     for need in asked.needs:
         if not any(shape.room is None or need.model in shape.room for shape in chosen):

@@ -14,8 +14,9 @@ from sweeper.errors import StoreError, UserError, lines_of
 from sweeper.records import Outcome, Unit
 from sweeper.run.backlog import Room
 from sweeper.run.executor import Event, Finished, Lost, Ready
-from sweeper.run.placement import Asked, Shape, place
+from sweeper.run.placement import Asked, NoRoomError, Shape, place
 from sweeper.run.ray_cluster import join
+from sweeper.run.ray_growth import wait_for_room
 from sweeper.run.ray_nodes import cluster_nodes, draining_nodes
 from sweeper.run.signs import Sign, Signs, Watch, pulse_seconds, show
 
@@ -124,7 +125,7 @@ class RayExecutor:
         """
         join(self._address, self._local_cpus())
         self._connected = True
-        shapes = place(cluster_nodes(gpu_memory=self._asked.gpus is None), self._asked)
+        shapes = self._places()
         self._shapes = {f"worker-{index}": shape for index, shape in enumerate(shapes)}
         for worker in self._shapes:
             self._spawn(worker)
@@ -140,6 +141,18 @@ class RayExecutor:
                 )
             self._started(calls[0])
         return list(self._actors)
+
+    def _places(self) -> list[Shape]:
+        """What each worker gets; waits for nodes as long as the job allows."""
+        try:
+            return place(cluster_nodes(gpu_memory=self._asked.gpus is None), self._asked)
+        except NoRoomError as error:
+            if not self._asked.wait_seconds:
+                raise
+            wait = f"waiting up to {self._asked.wait_seconds:g} s for the cluster to grow"
+            _log.warning("%s; %s", error, wait)
+        wait_for_room(self._asked)
+        return place(cluster_nodes(gpu_memory=self._asked.gpus is None), self._asked)
 
     def _started(self, call: Any) -> None:
         """Take note of a worker of the beginning; one whose node goes meanwhile starts elsewhere.

@@ -54,6 +54,9 @@ class ClusterSpec(Strict):
     shared_folders: list[SharedFolder] = Field(default_factory=list)
     """Folders that all nodes of a cluster have at the same place. Local files of a job that is
     submitted from afar must lie below one of them, or below a store that is a folder."""
+    wait_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """How long a running cluster may take to bring up nodes where it has too few for ``workers``:
+    its autoscaler is asked for them. 0: the nodes that are there must do."""
     max_attempts: Count = 3
     """How often a cell is tried before it is recorded as failed."""
     hang_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -70,4 +73,20 @@ class ClusterSpec(Strict):
     def _one_worker_in_process(self) -> Self:
         if self.executor == "in_process" and self.workers not in ("auto", 1):
             raise ValueError(f"workers is {self.workers}; executor in_process allows only 1")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_for_numbers(self) -> Self:
+        if not self.wait_seconds:
+            return self
+        # An autoscaler brings up what is asked for; what "auto" is depends on the nodes there are.
+        for key in ("workers", "gpus_per_worker"):
+            if getattr(self, key) == "auto":
+                raise ValueError(
+                    f"wait_seconds is {self.wait_seconds:g}; allowed where {key} is a number"
+                )
+        if self.executor != "ray" or self.address == "local":
+            raise ValueError(
+                f"wait_seconds is {self.wait_seconds:g}; allowed on a running cluster of Ray"
+            )
         return self

@@ -109,6 +109,15 @@ MESSAGES = {
     "cluster={executor:in_process,workers:2}": (
         "cluster: workers is 2; executor in_process allows only 1"
     ),
+    "cluster={wait_seconds:60,address:auto,gpus_per_worker:1}": (
+        "cluster: wait_seconds is 60; allowed where workers is a number"
+    ),
+    "cluster={wait_seconds:60,address:auto,workers:2}": (
+        "cluster: wait_seconds is 60; allowed where gpus_per_worker is a number"
+    ),
+    "cluster={wait_seconds:60,workers:2,gpus_per_worker:0}": (
+        "cluster: wait_seconds is 60; allowed on a running cluster of Ray"
+    ),
     "cluster=[cpu]": (
         "cluster: no option 'cpu'; allowed: auto, gpu, in_process, local; did you mean gpu?"
     ),
