@@ -25,6 +25,10 @@ SECONDS = (2.0, 7.0)
 
 NODES = 3
 
+OFTEN = (5, 3, 3, 3, 1)
+"""How often each kind of fault comes, that of the driver last: it takes half a minute to be back,
+in which there is nothing else to disturb."""
+
 
 class Trouble:
     """Faults in a random order, each in a moment at which workers are there to meet it."""
@@ -36,7 +40,7 @@ class Trouble:
 
     def come(self, driver: Driver) -> None:
         """One fault, at a worker if there is one, or at the driver."""
-        kind = self._random.choice([*self._kinds, None])
+        (kind,) = self._random.choices([*self._kinds, None], OFTEN)
         workers = self._nodes.workers()
         if not workers:
             return
