@@ -35,7 +35,7 @@ from sweeper.score.memory import TokenBudget
 from sweeper.score.packing import Batch, NodeRow, Packing, Wanted, batches, pack
 from sweeper.score.texts import Scores, Texts
 
-ROW_LENGTH = {"cpu": 128, "cuda": 512}
+ROW_LENGTH = {"cpu": 96, "cuda": 512}
 """Wanted places of a row, by type of device: attention grows with it, repeated ancestors shrink."""
 
 LAYER_POSITIONS = {"cpu": 2048, "cuda": 2**15}
